@@ -1,0 +1,1 @@
+//! What mctl knows of Cluster API beyond plain objects: moving clusters between management clusters.

@@ -1,0 +1,1 @@
+//! Container engine through its `docker` command. Must not know about clusters.

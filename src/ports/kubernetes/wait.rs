@@ -1,0 +1,182 @@
+//! Waits on objects by watch: each shows what it last saw and ends by a stall limit, not by a total time. Must not change anything.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use kube::{
+    core::{DynamicObject, GroupVersionKind},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::{Cluster, Progress};
+use crate::{Error, Kind, Result};
+
+/// Why an object is not as it should be yet.
+pub type Pending = String;
+
+/// What a wait has seen so far.
+struct Seen<'a> {
+    begin: Instant,
+    changed: Instant,
+    last: String,
+    progress: &'a dyn Progress,
+}
+
+impl Seen<'_> {
+    fn note(&mut self, text: String) {
+        if text != self.last {
+            self.progress.seen(&text);
+            self.last = text;
+            self.changed = Instant::now();
+        }
+    }
+
+    fn check(&self, stall: Duration, what: impl FnOnce() -> String) -> Result<()> {
+        if self.changed.elapsed() < stall {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Stalled, format!("{} does not get ready", what()))
+            .because(format!(
+                "nothing changed for {} s (waited {} s in all); last seen: {}",
+                self.changed.elapsed().as_secs(),
+                self.begin.elapsed().as_secs(),
+                self.last
+            ))
+            .fix("look at the object and its events, mend the cause, then run the same command again: it goes on from here"))
+    }
+}
+
+impl Cluster {
+    /// Watches one object until `check` says `Ok`. `Err(text)` is what is missing; when that text does not change for
+    /// `stall`, the wait ends with an error that carries it.
+    pub async fn wait<T>(
+        &self,
+        gvk: &GroupVersionKind,
+        namespace: Option<&str>,
+        name: &str,
+        stall: Duration,
+        progress: &dyn Progress,
+        mut check: impl FnMut(Option<&DynamicObject>) -> Result<T, Pending>,
+    ) -> Result<T> {
+        let mut seen = Seen {
+            begin: Instant::now(),
+            changed: Instant::now(),
+            last: String::new(),
+            progress,
+        };
+        let place = || self.place(&gvk.kind, namespace, name);
+        loop {
+            let api = match self.api(gvk, namespace).await {
+                Ok(api) => api,
+                Err(e) => {
+                    seen.note(format!("{}: {}", gvk.kind, super::short(&e)));
+                    seen.check(stall, place)?;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    continue;
+                }
+            };
+            let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+            let mut events = std::pin::pin!(watcher(api, config).default_backoff());
+            let mut listed = false;
+            loop {
+                // The tick only looks at the stall limit; state comes by watch.
+                let Ok(next) = tokio::time::timeout(Duration::from_secs(1), events.next()).await
+                else {
+                    seen.check(stall, place)?;
+                    continue;
+                };
+                let object = match next {
+                    None => break,
+                    Some(Err(e)) => {
+                        seen.note(format!("{} {name}: {e}", gvk.kind));
+                        seen.check(stall, place)?;
+                        continue;
+                    }
+                    Some(Ok(watcher::Event::Init)) => {
+                        listed = false;
+                        continue;
+                    }
+                    Some(Ok(watcher::Event::InitDone)) if listed => continue,
+                    Some(Ok(watcher::Event::InitApply(o) | watcher::Event::Apply(o))) => {
+                        listed = true;
+                        Some(o)
+                    }
+                    Some(Ok(watcher::Event::InitDone | watcher::Event::Delete(_))) => None,
+                };
+                match check(object.as_ref()) {
+                    Ok(value) => return Ok(value),
+                    Err(pending) => seen.note(pending),
+                }
+                seen.check(stall, place)?;
+            }
+        }
+    }
+}
+
+/// Checks a condition of `status.conditions`; the pending text is its reason and message.
+pub fn condition(object: &DynamicObject, type_: &str) -> Result<(), Pending> {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let kind = super::kind(object);
+    let found = object
+        .data
+        .pointer("/status/conditions")
+        .and_then(Value::as_array)
+        .and_then(|all| all.iter().find(|c| c["type"] == type_));
+    match found {
+        None => Err(format!("{kind} {name}: no condition {type_} yet")),
+        Some(c) if c["status"] == "True" => Ok(()),
+        Some(c) => Err(format!(
+            "{kind} {name}: {type_} is {} ({}) {}",
+            c["status"].as_str().unwrap_or_default(),
+            c["reason"].as_str().unwrap_or_default(),
+            c["message"].as_str().unwrap_or_default().replace('\n', " ")
+        )),
+    }
+}
+
+/// Checks that a Deployment, StatefulSet or DaemonSet runs its newest generation with every replica ready.
+pub fn replicas_ready(object: &DynamicObject) -> Result<(), Pending> {
+    let kind = super::kind(object);
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let number = |path: &str| {
+        object
+            .data
+            .pointer(path)
+            .and_then(Value::as_i64)
+            .unwrap_or(0)
+    };
+    let (want, updated, ready) = if kind == "DaemonSet" {
+        (
+            number("/status/desiredNumberScheduled"),
+            number("/status/updatedNumberScheduled"),
+            number("/status/numberReady"),
+        )
+    } else {
+        let want = object
+            .data
+            .pointer("/spec/replicas")
+            .and_then(Value::as_i64)
+            .unwrap_or(1);
+        (
+            want,
+            number("/status/updatedReplicas"),
+            number("/status/readyReplicas"),
+        )
+    };
+    let observed = number("/status/observedGeneration");
+    let generation = object.metadata.generation.unwrap_or(0);
+    if observed < generation {
+        return Err(format!(
+            "{kind} {name}: generation {generation} not observed yet"
+        ));
+    }
+    // A DaemonSet before its first scheduling round also says 0 of 0.
+    if (kind == "DaemonSet" && want == 0) || updated < want || ready < want {
+        return Err(format!(
+            "{kind} {name}: {ready} of {want} ready, {updated} up to date"
+        ));
+    }
+    Ok(())
+}

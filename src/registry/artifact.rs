@@ -1,0 +1,1 @@
+//! Builds OCI artifacts (platform, charts) as bytes. Pure and deterministic: equal input, equal digest.

@@ -1,0 +1,1 @@
+//! mctl's own image, formed around the running static executable. Must not push anything.

@@ -1,6 +1,8 @@
 //! `cargo xtask`: builds, tests and demonstrates mctl. It must not depend on the mctl crate, so that it works in an empty clone.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(test, allow(clippy::unwrap_used))]
 
+mod host;
 mod lab;
 mod vendor;
 

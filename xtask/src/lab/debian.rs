@@ -1,0 +1,293 @@
+//! Debian packages from the machine's own mirror, with an apt state of their own; must not change the machine's package lists of another suite.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::cache::{Cache, write_atomic};
+use super::pins::{Deb, DebLock, Debian as Pins};
+use super::proc::{Run, which};
+
+/// Debian's packages of one or more suites.
+#[derive(Debug)]
+pub struct Debian<'a> {
+    cache: &'a Cache,
+    pins: &'a Pins,
+    lock: &'a DebLock,
+    /// Suites whose package lists were read in this run.
+    updated: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Debian<'a> {
+    /// Nothing is fetched before it is asked for.
+    pub fn new(cache: &'a Cache, pins: &'a Pins, lock: &'a DebLock) -> Self {
+        Self { cache, pins, lock, updated: RefCell::default() }
+    }
+
+    fn log(&self) -> PathBuf {
+        self.cache.join("logs/debian.log")
+    }
+
+    /// Installs what the lab needs on the machine itself and is not there: program name to package name.
+    pub fn ensure_host(&self) -> Result<()> {
+        let missing: Vec<&String> =
+            self.pins.host.iter().filter(|(program, _)| which(program).is_none()).map(|(_, p)| p).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        if which("apt-get").is_none() {
+            bail!("this machine has no apt-get: the lab needs Debian as the host");
+        }
+        self.host_lists()?;
+        Run::new("apt-get")
+            .args(["install", "-y", "--no-install-recommends"])
+            .args(missing)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .log(&self.log())
+            .ok()
+            .context("the lab needs these Debian packages on the machine (as root)")
+    }
+
+    /// Address of the Debian mirror that this machine's own apt uses for its own release.
+    pub fn mirror(&self) -> Result<String> {
+        let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+        let codename = os_codename(&release).context("/etc/os-release names no VERSION_CODENAME")?;
+        if let Some(uri) = pick_mirror(&self.index_targets()?, codename) {
+            return Ok(uri);
+        }
+        self.host_lists()?;
+        pick_mirror(&self.index_targets()?, codename)
+            .with_context(|| format!("apt of this machine knows no Debian mirror for {codename}; see /etc/apt"))
+    }
+
+    fn index_targets(&self) -> Result<String> {
+        Run::new("apt-get")
+            .args(["indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)", "Created-By: Packages"])
+            .log(&self.log())
+            .output()
+    }
+
+    /// Reads the machine's own package lists, once a run.
+    fn host_lists(&self) -> Result<()> {
+        if self.updated.borrow_mut().insert("host".to_owned()) {
+            Run::new("apt-get").arg("update").log(&self.log()).ok()?;
+        }
+        Ok(())
+    }
+
+    /// The keyring that signs the suites.
+    pub fn keyring(&self) -> &Path {
+        Path::new(&self.pins.keyring)
+    }
+
+    /// apt's configuration for a suite, its package lists read.
+    pub fn apt_config(&self, suite: &str) -> Result<PathBuf> {
+        let dir = self.cache.join("apt").join(suite);
+        let conf = dir.join("apt.conf");
+        if self.updated.borrow().contains(suite) {
+            return Ok(conf);
+        }
+        for sub in ["lists/partial", "cache/archives/partial"] {
+            fs::create_dir_all(dir.join(sub))?;
+        }
+        fs::write(dir.join("status"), "")?;
+        let source = self.source_line(suite)?;
+        fs::write(dir.join("sources.list"), format!("{source}\n"))?;
+        fs::write(&conf, self.conf_text(suite, &dir))?;
+        let update = || Run::new("apt-get").arg("update").env("APT_CONFIG", &conf).log(&self.log()).ok();
+        if let Err(first) = update() {
+            // An older keyring does not know the newer suites' keys; the own release brings a newer one, signed.
+            self.host_lists()?;
+            Run::new("apt-get")
+                .args(["install", "-y", "--no-install-recommends", "debian-archive-keyring"])
+                .env("DEBIAN_FRONTEND", "noninteractive")
+                .log(&self.log())
+                .ok()?;
+            update().map_err(|_| first)?;
+        }
+        self.updated.borrow_mut().insert(suite.to_owned());
+        Ok(conf)
+    }
+
+    /// One line of a sources.list for a suite.
+    pub fn source_line(&self, suite: &str) -> Result<String> {
+        Ok(format!("deb [signed-by={}] {} {suite} main", self.pins.keyring.display(), self.mirror()?))
+    }
+
+    /// Whether the suite's lists are taken although their time is over.
+    pub fn past_valid_until(&self, suite: &str) -> bool {
+        self.pins.past_valid_until.iter().any(|s| s == suite)
+    }
+
+    fn conf_text(&self, suite: &str, dir: &Path) -> String {
+        let dir = dir.display();
+        let mut text = format!(
+            "Dir::Etc::sourcelist \"{dir}/sources.list\";\n\
+             Dir::Etc::sourceparts \"/dev/null\";\n\
+             Dir::Etc::preferences \"/dev/null\";\n\
+             Dir::Etc::preferencesparts \"/dev/null\";\n\
+             Dir::State \"{dir}\";\n\
+             Dir::State::lists \"{dir}/lists\";\n\
+             Dir::State::status \"{dir}/status\";\n\
+             Dir::Cache \"{dir}/cache\";\n\
+             APT::Architecture \"amd64\";\n\
+             APT::Architectures \"amd64\";\n\
+             APT::Sandbox::User \"root\";\n\
+             Acquire::Languages \"none\";\n\
+             Acquire::IndexTargets::deb::DEP-11::DefaultEnabled \"false\";\n"
+        );
+        if self.past_valid_until(suite) {
+            text.push_str("Acquire::Check-Valid-Until \"false\";\n");
+        }
+        text
+    }
+
+    /// The locked packages of these names (`suite/package`), as part of a recipe.
+    pub fn locked(&self, names: &[String]) -> Result<Vec<Deb>> {
+        names.iter().map(|n| self.lock.get(n).cloned()).collect()
+    }
+
+    /// Fetches a locked package into a folder and checks its digest.
+    pub fn fetch(&self, name: &str, into: &Path) -> Result<PathBuf> {
+        let deb = self.lock.get(name)?;
+        let Deb { suite, package, .. } = deb;
+        let conf = self.apt_config(suite)?;
+        let file = self.download(Some(&conf), &format!("{package}={}", deb.version), into).with_context(|| {
+            format!(
+                "{suite} does not offer {package} {} any more; `cargo xtask lab --update-debs` takes what it offers now",
+                deb.version
+            )
+        })?;
+        let found = sha256_file(&file)?;
+        if found != deb.sha256 {
+            bail!("{package} {} of {suite} has sha256 {found}, debs.lock says {}", deb.version, deb.sha256);
+        }
+        Ok(file)
+    }
+
+    /// Fetches a package of the machine's own release; apt checks its signature.
+    pub fn fetch_host(&self, package: &str, into: &Path) -> Result<PathBuf> {
+        self.mirror()?; // reads the lists when there are none
+        self.download(None, package, into)
+    }
+
+    fn download(&self, conf: Option<&Path>, what: &str, into: &Path) -> Result<PathBuf> {
+        fs::create_dir_all(into)?;
+        let into = into.canonicalize()?;
+        let before = debs_in(&into)?;
+        let mut run = Run::new("apt-get").args(["-o", "APT::Sandbox::User=root", "download", what]).dir(&into);
+        if let Some(conf) = conf {
+            run = run.env("APT_CONFIG", conf);
+        }
+        run.log(&self.log()).ok()?;
+        debs_in(&into)?
+            .into_iter()
+            .find(|f| !before.contains(f))
+            .with_context(|| format!("apt-get download {what} brought no file"))
+    }
+
+    /// Unpacks packages without running their scripts.
+    pub fn unpack(&self, debs: &[PathBuf], root: &Path) -> Result<()> {
+        fs::create_dir_all(root)?;
+        for deb in debs {
+            Run::new("dpkg-deb").arg("-x").arg(deb).arg(root).log(&self.log()).ok()?;
+        }
+        Ok(())
+    }
+
+    /// Reads what the mirror offers now for every package that is used, and writes the lock.
+    pub fn update_lock(&self, wanted: &BTreeSet<(String, String)>, path: &Path) -> Result<()> {
+        let mut debs = Vec::new();
+        for (suite, package) in wanted {
+            let conf = self.apt_config(suite)?;
+            let text = Run::new("apt-cache")
+                .args(["show", "--no-all-versions", package])
+                .env("APT_CONFIG", conf)
+                .log(&self.log())
+                .output()
+                .with_context(|| format!("{suite} has no package {package}"))?;
+            let field = |name: &str| {
+                control_field(&text, name).with_context(|| format!("{package} of {suite} has no {name}"))
+            };
+            debs.push(Deb {
+                suite: suite.clone(),
+                package: package.clone(),
+                version: field("Version")?,
+                sha256: field("SHA256")?,
+            });
+        }
+        write_atomic(path, DebLock { deb: debs }.to_text()?.as_bytes())
+    }
+
+    /// Drops package lists; nothing needs them between runs.
+    pub fn clean(&self) -> Result<()> {
+        let dir = self.cache.join("apt");
+        if dir.exists() {
+            fs::remove_dir_all(dir)?;
+        }
+        Ok(())
+    }
+}
+
+fn debs_in(dir: &Path) -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|e| e == "deb") {
+            found.insert(path);
+        }
+    }
+    Ok(found)
+}
+
+/// Digest of a file, read in pieces.
+pub fn sha256_file(path: &Path) -> Result<String> {
+    use sha2::Digest;
+    let mut file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut hash = sha2::Sha256::new();
+    std::io::copy(&mut file, &mut hash)?;
+    Ok(hex::encode(hash.finalize()))
+}
+
+fn control_field(text: &str, name: &str) -> Option<String> {
+    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(|v| v.trim().to_owned())
+}
+
+fn os_codename(os_release: &str) -> Option<&str> {
+    os_release.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME=")).map(|v| v.trim_matches('"'))
+}
+
+/// The mirror of Debian's own release among apt's index targets (`origin|codename|address` lines).
+fn pick_mirror(targets: &str, codename: &str) -> Option<String> {
+    targets.lines().find_map(|line| {
+        let mut parts = line.splitn(3, '|');
+        let (origin, name, uri) = (parts.next()?, parts.next()?, parts.next()?);
+        (origin == "Debian" && name == codename).then(|| uri.trim_end_matches('/').to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_is_the_one_of_the_own_release() {
+        let targets = "Debian|bookworm-updates|http://m.example/debian/\n\
+                       Google, Inc.|bookworm|https://other.example/apt/\n\
+                       Debian|bookworm|http://m.example/debian/\n\
+                       Debian|bookworm-security|http://m.example/debian-security/\n";
+        assert_eq!(pick_mirror(targets, "bookworm").unwrap(), "http://m.example/debian");
+        assert_eq!(pick_mirror(targets, "trixie"), None);
+        assert_eq!(os_codename("ID=debian\nVERSION_CODENAME=bookworm\n"), Some("bookworm"));
+    }
+
+    #[test]
+    fn control_fields_are_read_by_full_name() {
+        let text = "Package: a\nVersion: 1.2-3\nSHA256: ff\n";
+        assert_eq!(control_field(text, "Version").unwrap(), "1.2-3");
+        assert_eq!(control_field(text, "Ver"), None);
+    }
+}

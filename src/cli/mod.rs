@@ -1,6 +1,7 @@
-//! The command line.
+//! The command line: arguments, settings, exit codes; must not contain work.
 
-/// Runs the command line.
+pub mod env;
+
 pub fn main() -> std::process::ExitCode {
     std::process::ExitCode::SUCCESS
 }

@@ -1,1 +1,256 @@
-//! Container engine through its `docker` command. Must not know about clusters.
+//! A Docker engine through its `docker` command (kind needs that command too). Must not know about clusters.
+
+use std::{collections::BTreeMap, io::Write, sync::Arc};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::process::{Command, Output, Processes};
+use crate::{Error, Kind, Result, error::Context};
+
+/// Label on everything that mctl makes in an engine; its value is the cluster's name.
+pub const LABEL: &str = "mctl.giantswarm.io/cluster";
+
+/// An engine.
+#[derive(Clone)]
+pub struct Docker {
+    processes: Arc<dyn Processes>,
+    /// Address as in `DOCKER_HOST`; the command's own default if absent.
+    pub host: Option<String>,
+}
+
+/// What an engine says of itself.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Info {
+    /// Version of the engine, `26.1.5`.
+    pub server_version: String,
+    /// `name=rootless` and the like.
+    pub security_options: Option<Vec<String>>,
+    /// Where it keeps its data.
+    pub docker_root_dir: String,
+    /// Bytes of memory it may use.
+    pub mem_total: u64,
+    /// Processors.
+    #[serde(rename = "NCPU")]
+    pub ncpu: u32,
+    /// Operating system type, `linux`.
+    #[serde(rename = "OSType")]
+    pub os_type: String,
+    /// Hardware, `x86_64`.
+    pub architecture: String,
+}
+
+impl std::fmt::Debug for Docker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Docker")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Docker {
+    /// The engine that the `docker` command talks to, or the one at `host`.
+    pub fn new(processes: Arc<dyn Processes>, host: Option<String>) -> Self {
+        Self { processes, host }
+    }
+
+    /// Adds the engine's address to a command's environment.
+    pub fn environment(&self, command: Command) -> Command {
+        match &self.host {
+            Some(host) => command.env("DOCKER_HOST", host),
+            None => command,
+        }
+    }
+
+    /// Runs a command with this engine.
+    pub async fn run_command(&self, command: Command) -> Result<Output> {
+        self.processes.run(&self.environment(command)).await
+    }
+
+    async fn docker(&self, args: &[&str]) -> Result<String> {
+        let command = Command::new("docker", args.iter().copied());
+        self.run_command(command.clone()).await?.success(&command)
+    }
+
+    /// What the engine says of itself; an error if none answers.
+    pub async fn info(&self) -> Result<Info> {
+        let text = self.docker(&["info", "--format", "{{json .}}"]).await;
+        let none = || {
+            Error::new(Kind::Preflight, "no Docker engine answers")
+                .at(self
+                    .host
+                    .clone()
+                    .unwrap_or_else(|| "the docker command's default".into()))
+                .fix("start the engine, or set DOCKER_HOST to one that runs")
+                .state("nothing was changed")
+        };
+        let info: Info = serde_json::from_str(&text.map_err(|e| none().because(e))?)
+            .context(|| "the engine's answer cannot be read".into())?;
+        if info.server_version.is_empty() {
+            Err(none())
+        } else {
+            Ok(info)
+        }
+    }
+
+    /// Path of the engine's socket on its host.
+    pub async fn socket(&self) -> Result<String> {
+        let host = match &self.host {
+            Some(host) => host.clone(),
+            None => self
+                .docker(&[
+                    "context",
+                    "inspect",
+                    "--format",
+                    "{{.Endpoints.docker.Host}}",
+                ])
+                .await
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        };
+        Ok(host
+            .strip_prefix("unix://")
+            .filter(|p| !p.is_empty())
+            .unwrap_or("/var/run/docker.sock")
+            .to_owned())
+    }
+
+    /// Inspects an object (`container`, `image`, `network`, `volume`); `None` if there is none.
+    pub async fn inspect(&self, kind: &str, name: &str) -> Result<Option<Value>> {
+        let command = Command::new("docker", [kind, "inspect", name]);
+        let out = self.run_command(command.clone()).await?;
+        if out.code != 0 && (out.stderr.contains("No such") || out.stderr.contains("not found")) {
+            return Ok(None);
+        }
+        let text = out.success(&command)?;
+        let all: Vec<Value> = serde_json::from_str(&text)
+            .context(|| format!("the engine's answer about {kind} {name} cannot be read"))?;
+        Ok(all.into_iter().next())
+    }
+
+    /// Names of objects (`container`, `network`, `volume`) that match a filter, `label=x=y`.
+    pub async fn names(&self, kind: &str, filter: &str) -> Result<Vec<String>> {
+        let format = if kind == "container" {
+            "{{.Names}}"
+        } else {
+            "{{.Name}}"
+        };
+        let text = match kind {
+            "container" => {
+                self.docker(&["ps", "-a", "--filter", filter, "--format", format])
+                    .await?
+            }
+            _ => {
+                self.docker(&[kind, "ls", "--filter", filter, "--format", format])
+                    .await?
+            }
+        };
+        Ok(text
+            .lines()
+            .map(str::to_owned)
+            .filter(|l| !l.is_empty())
+            .collect())
+    }
+
+    /// References of images whose repository matches.
+    pub async fn images(&self, repository: &str) -> Result<Vec<String>> {
+        let text = self
+            .docker(&[
+                "images",
+                "--filter",
+                &format!("reference={repository}"),
+                "--format",
+                "{{.Repository}}:{{.Tag}}",
+            ])
+            .await?;
+        Ok(text
+            .lines()
+            .map(str::to_owned)
+            .filter(|l| !l.is_empty())
+            .collect())
+    }
+
+    /// Makes a bridge network as kind would.
+    pub async fn create_network(
+        &self,
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<()> {
+        let mut args = vec![
+            "network".to_owned(),
+            "create".into(),
+            "--driver=bridge".into(),
+            "--opt=com.docker.network.bridge.enable_ip_masquerade=true".into(),
+        ];
+        args.extend(labels.iter().map(|(k, v)| format!("--label={k}={v}")));
+        args.push(name.to_owned());
+        let command = Command::new("docker", args);
+        let out = self.run_command(command.clone()).await?;
+        // Another process may have made it meanwhile; any network of that name serves.
+        if out.code != 0 && out.stderr.contains("already exists") {
+            return Ok(());
+        }
+        out.success(&command).map(drop)
+    }
+
+    /// Removes objects of a kind; gone already is fine. Containers go with their anonymous volumes.
+    pub async fn remove(&self, kind: &str, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut args = match kind {
+            "container" => vec!["rm".to_owned(), "-f".into(), "-v".into()],
+            "image" => vec!["rmi".into(), "-f".into()],
+            _ => vec![kind.to_owned(), "rm".into()],
+        };
+        args.extend(names.iter().cloned());
+        let command = Command::new("docker", args);
+        let out = self.run_command(command.clone()).await?;
+        if out.code != 0
+            && out
+                .stderr
+                .lines()
+                .all(|l| l.trim().is_empty() || l.contains("No such") || l.contains("not found"))
+        {
+            return Ok(());
+        }
+        out.success(&command).map(drop)
+    }
+
+    /// Runs a container in the background.
+    pub async fn run_container(&self, args: Vec<String>) -> Result<()> {
+        let mut all = vec!["run".to_owned(), "--detach".into()];
+        all.extend(args);
+        let command = Command::new("docker", all);
+        self.run_command(command.clone())
+            .await?
+            .success(&command)
+            .map(drop)
+    }
+
+    /// The last lines a container wrote.
+    pub async fn logs(&self, container: &str, lines: u32) -> Result<String> {
+        let out = self
+            .run_command(Command::new(
+                "docker",
+                ["logs", "--tail", &lines.to_string(), container],
+            ))
+            .await?;
+        Ok(format!("{}{}", out.stdout, out.stderr))
+    }
+
+    /// Loads an image archive that `write` produces.
+    pub async fn load(
+        &self,
+        write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
+    ) -> Result<()> {
+        let command = self.environment(Command::new("docker", ["load", "--quiet"]));
+        self.processes
+            .feed(&command, Box::new(write))
+            .await?
+            .success(&command)
+            .map(drop)
+    }
+}

@@ -1,11 +1,10 @@
 //! Child processes behind a trait, so that steps can be driven without any. Must not interpret what a program prints.
 
-use std::{collections::BTreeMap, path::PathBuf, process::Stdio};
+use std::{collections::BTreeMap, process::Stdio};
 
 use async_trait::async_trait;
-use tokio::io::AsyncWriteExt;
 
-use crate::{Error, Result, error::Context};
+use crate::{Error, Kind, Result, error::Context};
 
 /// A command to run. Arguments must not hold secrets.
 #[derive(Clone, Debug, Default)]
@@ -16,20 +15,6 @@ pub struct Command {
     pub args: Vec<String>,
     /// Variables added to the environment.
     pub env: BTreeMap<String, String>,
-    /// Written to standard input, then closed.
-    pub stdin: Input,
-}
-
-/// Standard input of a command.
-#[derive(Clone, Debug, Default)]
-pub enum Input {
-    /// Closed at once.
-    #[default]
-    None,
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// The content of a file.
-    File(PathBuf),
 }
 
 impl Command {
@@ -49,13 +34,6 @@ impl Command {
     #[must_use]
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.insert(name.into(), value.into());
-        self
-    }
-
-    /// Sets standard input.
-    #[must_use]
-    pub fn stdin(mut self, input: Input) -> Self {
-        self.stdin = input;
         self
     }
 
@@ -106,43 +84,44 @@ impl Output {
 pub trait Processes: Send + Sync {
     /// Runs to the end and captures the output. `Err` only if it could not be run at all.
     async fn run(&self, command: &Command) -> Result<Output>;
+
+    /// Like [`run`](Self::run), with standard input produced by a function.
+    async fn feed(&self, command: &Command, write: Writer) -> Result<Output>;
 }
+
+/// Produces standard input; runs on a thread of its own.
+pub type Writer = Box<dyn FnOnce(&mut dyn std::io::Write) -> Result<()> + Send>;
 
 /// Real processes: own process group (Ctrl-C does not hit them), killed when dropped.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct System;
 
-#[async_trait]
-impl Processes for System {
-    async fn run(&self, command: &Command) -> Result<Output> {
+impl System {
+    fn spawn(command: &Command, stdin: Stdio) -> Result<tokio::process::Child> {
         let mut c = tokio::process::Command::new(&command.program);
         c.args(&command.args)
             .envs(&command.env)
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        match &command.stdin {
-            Input::None => c.stdin(Stdio::null()),
-            Input::Bytes(_) => c.stdin(Stdio::piped()),
-            Input::File(path) => {
-                let file = std::fs::File::open(path)
-                    .context(|| format!("cannot open {}", path.display()))?;
-                c.stdin(Stdio::from(file))
-            }
-        };
-        let mut child = c.spawn().map_err(|e| {
-            let e = Error::failed(format!("cannot run `{}`", command.program)).because(&e);
-            if command.program == "docker" {
-                e.fix("install the docker command line and have it on PATH")
+        c.spawn().map_err(|e| {
+            let missing = e.kind() == std::io::ErrorKind::NotFound;
+            let e = Error::new(Kind::Preflight, format!("cannot run `{}`", command.program))
+                .because(&e);
+            if missing {
+                e.fix(format!(
+                    "install the `{}` command and have it on PATH",
+                    command.program
+                ))
             } else {
                 e
             }
-        })?;
-        if let (Input::Bytes(bytes), Some(mut stdin)) = (&command.stdin, child.stdin.take()) {
-            // A child that exits early closes the pipe; its exit code tells more than our write error.
-            let _ = stdin.write_all(bytes).await;
-        }
+        })
+    }
+
+    async fn wait(command: &Command, child: tokio::process::Child) -> Result<Output> {
         let out = child
             .wait_with_output()
             .await
@@ -152,5 +131,39 @@ impl Processes for System {
             stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
         })
+    }
+}
+
+#[async_trait]
+impl Processes for System {
+    async fn run(&self, command: &Command) -> Result<Output> {
+        let child = Self::spawn(command, Stdio::null())?;
+        Self::wait(command, child).await
+    }
+
+    async fn feed(&self, command: &Command, write: Writer) -> Result<Output> {
+        let mut child = Self::spawn(command, Stdio::piped())?;
+        let stdin = child
+            .stdin
+            .take()
+            .ok_or_else(|| Error::new(Kind::Internal, "a child has no standard input"))?;
+        let stdin = stdin
+            .into_owned_fd()
+            .context(|| format!("feeding `{}`", command.program))?;
+        let writer = tokio::task::spawn_blocking(move || {
+            let mut pipe = std::io::BufWriter::with_capacity(1 << 20, std::fs::File::from(stdin));
+            write(&mut pipe)?;
+            std::io::Write::flush(&mut pipe).context(|| "the program closed its input early".into())
+        });
+        let out = Self::wait(command, child).await?;
+        let written = writer
+            .await
+            .map_err(|e| Error::new(Kind::Internal, "a writer ended abnormally").because(&e))?;
+        // A program that failed says why; a broken pipe does not.
+        if out.code == 0 {
+            written.map(|()| out)
+        } else {
+            Ok(out)
+        }
     }
 }

@@ -19,8 +19,10 @@ impl Cache {
     pub fn open() -> Result<Self> {
         let base = match std::env::var_os("XDG_CACHE_HOME").filter(|v| Path::new(v).is_absolute()) {
             Some(dir) => PathBuf::from(dir),
-            None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?)
-                .join(".cache"),
+            None => PathBuf::from(
+                std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?,
+            )
+            .join(".cache"),
         };
         Self::at(base.join("mctl/lab"))
     }
@@ -44,13 +46,20 @@ impl Cache {
     /// Takes the one lock of a kind of work; a second run says so instead of waiting.
     pub fn lock(&self, name: &str) -> Result<File> {
         let path = self.join(format!("{name}.lock"));
-        let file = File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
+        let file =
+            File::create(&path).with_context(|| format!("cannot open {}", path.display()))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => {
-                bail!("another `cargo xtask lab` is at work on {} (lock {})", self.root.display(), path.display())
+                bail!(
+                    "another `cargo xtask lab` is at work on {} (lock {})",
+                    self.root.display(),
+                    path.display()
+                )
             }
-            Err(fs::TryLockError::Error(e)) => Err(e).with_context(|| format!("cannot lock {}", path.display())),
+            Err(fs::TryLockError::Error(e)) => {
+                Err(e).with_context(|| format!("cannot lock {}", path.display()))
+            }
         }
     }
 
@@ -63,7 +72,12 @@ impl Cache {
     ///
     /// The folder appears under its name only when complete and on disk, so an interrupted run leaves nothing that
     /// looks finished.
-    pub fn get_or_make(&self, kind: &str, recipe: &Value, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    pub fn get_or_make(
+        &self,
+        kind: &str,
+        recipe: &Value,
+        make: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<PathBuf> {
         let entry = self.entry(kind, recipe);
         if entry.exists() {
             return Ok(entry);
@@ -74,7 +88,8 @@ impl Cache {
         sync_tree(&temp)?;
         let parent = self.join(kind);
         fs::create_dir_all(&parent)?;
-        fs::rename(&temp, &entry).with_context(|| format!("cannot move into {}", entry.display()))?;
+        fs::rename(&temp, &entry)
+            .with_context(|| format!("cannot move into {}", entry.display()))?;
         sync_dir(&parent)?;
         Ok(entry)
     }
@@ -92,7 +107,11 @@ impl Cache {
     /// Removes what an interrupted run left.
     pub fn clean_work(&self) -> Result<()> {
         let dir = self.join("work");
-        if dir.exists() { remove_tree(&dir) } else { Ok(()) }
+        if dir.exists() {
+            remove_tree(&dir)
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -107,7 +126,11 @@ fn canonical(value: &Value) -> Value {
         Value::Object(map) => {
             let mut keys: Vec<_> = map.iter().collect();
             keys.sort_by(|a, b| a.0.cmp(b.0));
-            Value::Object(keys.into_iter().map(|(k, v)| (k.clone(), canonical(v))).collect())
+            Value::Object(
+                keys.into_iter()
+                    .map(|(k, v)| (k.clone(), canonical(v)))
+                    .collect(),
+            )
         }
         Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),
         other => other.clone(),
@@ -121,7 +144,11 @@ pub fn hash_sources(path: &Path) -> Result<String> {
     files.sort();
     let mut hash = Sha256::new();
     for file in files {
-        let name = file.strip_prefix(path).unwrap_or(&file).to_string_lossy().into_owned();
+        let name = file
+            .strip_prefix(path)
+            .unwrap_or(&file)
+            .to_string_lossy()
+            .into_owned();
         let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         hash.update(name.as_bytes());
         hash.update([0]);
@@ -133,7 +160,9 @@ pub fn hash_sources(path: &Path) -> Result<String> {
 
 fn list_files(path: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
     if path.is_dir() {
-        for entry in fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))? {
+        for entry in
+            fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?
+        {
             list_files(&entry?.path(), out)?;
         }
     } else {
@@ -147,7 +176,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let parent = path.parent().context("a file without a folder")?;
     fs::create_dir_all(parent)?;
     let temp = path.with_extension("tmp");
-    let mut file = File::create(&temp).with_context(|| format!("cannot write {}", temp.display()))?;
+    let mut file =
+        File::create(&temp).with_context(|| format!("cannot write {}", temp.display()))?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temp, path)?;
@@ -184,8 +214,14 @@ mod tests {
     #[test]
     fn a_recipe_hash_ignores_key_order_and_sees_every_value() {
         let a = recipe_hash(&json!({"a": 1, "b": {"c": [1, 2], "d": "x"}}));
-        assert_eq!(a, recipe_hash(&json!({"b": {"d": "x", "c": [1, 2]}, "a": 1})));
-        assert_ne!(a, recipe_hash(&json!({"b": {"d": "x", "c": [2, 1]}, "a": 1})));
+        assert_eq!(
+            a,
+            recipe_hash(&json!({"b": {"d": "x", "c": [1, 2]}, "a": 1}))
+        );
+        assert_ne!(
+            a,
+            recipe_hash(&json!({"b": {"d": "x", "c": [2, 1]}, "a": 1}))
+        );
         assert_eq!(a.len(), 24);
     }
 
@@ -205,11 +241,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path().join("lab")).unwrap();
         let recipe = json!({"n": 1});
-        assert!(cache.get_or_make("programs", &recipe, |_| bail!("broken")).is_err());
+        assert!(
+            cache
+                .get_or_make("programs", &recipe, |_| bail!("broken"))
+                .is_err()
+        );
         assert!(!cache.entry("programs", &recipe).exists());
-        let entry = cache.get_or_make("programs", &recipe, |d| Ok(fs::write(d.join("x"), "1")?)).unwrap();
+        let entry = cache
+            .get_or_make("programs", &recipe, |d| Ok(fs::write(d.join("x"), "1")?))
+            .unwrap();
         assert_eq!(fs::read_to_string(entry.join("x")).unwrap(), "1");
-        let again = cache.get_or_make("programs", &recipe, |_| bail!("made twice")).unwrap();
+        let again = cache
+            .get_or_make("programs", &recipe, |_| bail!("made twice"))
+            .unwrap();
         assert_eq!(entry, again);
     }
 
@@ -218,7 +262,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::at(dir.path().to_owned()).unwrap();
         let held = cache.lock("lab").unwrap();
-        assert!(cache.lock("lab").unwrap_err().to_string().contains("another"));
+        assert!(
+            cache
+                .lock("lab")
+                .unwrap_err()
+                .to_string()
+                .contains("another")
+        );
         drop(held);
         cache.lock("lab").unwrap();
     }

@@ -24,7 +24,12 @@ pub struct Debian<'a> {
 impl<'a> Debian<'a> {
     /// Nothing is fetched before it is asked for.
     pub fn new(cache: &'a Cache, pins: &'a Pins, lock: &'a DebLock) -> Self {
-        Self { cache, pins, lock, updated: RefCell::default() }
+        Self {
+            cache,
+            pins,
+            lock,
+            updated: RefCell::default(),
+        }
     }
 
     fn log(&self) -> PathBuf {
@@ -33,8 +38,13 @@ impl<'a> Debian<'a> {
 
     /// Installs what the lab needs on the machine itself and is not there: program name to package name.
     pub fn ensure_host(&self) -> Result<()> {
-        let missing: Vec<&String> =
-            self.pins.host.iter().filter(|(program, _)| which(program).is_none()).map(|(_, p)| p).collect();
+        let missing: Vec<&String> = self
+            .pins
+            .host
+            .iter()
+            .filter(|(program, _)| which(program).is_none())
+            .map(|(_, p)| p)
+            .collect();
         if missing.is_empty() {
             return Ok(());
         }
@@ -53,19 +63,27 @@ impl<'a> Debian<'a> {
 
     /// Address of the Debian mirror that this machine's own apt uses for its own release.
     pub fn mirror(&self) -> Result<String> {
-        let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-        let codename = os_codename(&release).context("/etc/os-release names no VERSION_CODENAME")?;
+        let release =
+            fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+        let codename =
+            os_codename(&release).context("/etc/os-release names no VERSION_CODENAME")?;
         if let Some(uri) = pick_mirror(&self.index_targets()?, codename) {
             return Ok(uri);
         }
         self.host_lists()?;
-        pick_mirror(&self.index_targets()?, codename)
-            .with_context(|| format!("apt of this machine knows no Debian mirror for {codename}; see /etc/apt"))
+        pick_mirror(&self.index_targets()?, codename).with_context(|| {
+            format!("apt of this machine knows no Debian mirror for {codename}; see /etc/apt")
+        })
     }
 
     fn index_targets(&self) -> Result<String> {
         Run::new("apt-get")
-            .args(["indextargets", "--format", "$(ORIGIN)|$(CODENAME)|$(REPO_URI)", "Created-By: Packages"])
+            .args([
+                "indextargets",
+                "--format",
+                "$(ORIGIN)|$(CODENAME)|$(REPO_URI)",
+                "Created-By: Packages",
+            ])
             .log(&self.log())
             .output()
     }
@@ -97,12 +115,23 @@ impl<'a> Debian<'a> {
         let source = self.source_line(suite)?;
         fs::write(dir.join("sources.list"), format!("{source}\n"))?;
         fs::write(&conf, self.conf_text(suite, &dir))?;
-        let update = || Run::new("apt-get").arg("update").env("APT_CONFIG", &conf).log(&self.log()).ok();
+        let update = || {
+            Run::new("apt-get")
+                .arg("update")
+                .env("APT_CONFIG", &conf)
+                .log(&self.log())
+                .ok()
+        };
         if let Err(first) = update() {
             // An older keyring does not know the newer suites' keys; the own release brings a newer one, signed.
             self.host_lists()?;
             Run::new("apt-get")
-                .args(["install", "-y", "--no-install-recommends", "debian-archive-keyring"])
+                .args([
+                    "install",
+                    "-y",
+                    "--no-install-recommends",
+                    "debian-archive-keyring",
+                ])
                 .env("DEBIAN_FRONTEND", "noninteractive")
                 .log(&self.log())
                 .ok()?;
@@ -114,7 +143,11 @@ impl<'a> Debian<'a> {
 
     /// One line of a sources.list for a suite.
     pub fn source_line(&self, suite: &str) -> Result<String> {
-        Ok(format!("deb [signed-by={}] {} {suite} main", self.pins.keyring.display(), self.mirror()?))
+        Ok(format!(
+            "deb [signed-by={}] {} {suite} main",
+            self.pins.keyring.display(),
+            self.mirror()?
+        ))
     }
 
     /// Whether the suite's lists are taken although their time is over.
@@ -163,7 +196,11 @@ impl<'a> Debian<'a> {
         })?;
         let found = sha256_file(&file)?;
         if found != deb.sha256 {
-            bail!("{package} {} of {suite} has sha256 {found}, debs.lock says {}", deb.version, deb.sha256);
+            bail!(
+                "{package} {} of {suite} has sha256 {found}, debs.lock says {}",
+                deb.version,
+                deb.sha256
+            );
         }
         Ok(file)
     }
@@ -178,7 +215,9 @@ impl<'a> Debian<'a> {
         fs::create_dir_all(into)?;
         let into = into.canonicalize()?;
         let before = debs_in(&into)?;
-        let mut run = Run::new("apt-get").args(["-o", "APT::Sandbox::User=root", "download", what]).dir(&into);
+        let mut run = Run::new("apt-get")
+            .args(["-o", "APT::Sandbox::User=root", "download", what])
+            .dir(&into);
         if let Some(conf) = conf {
             run = run.env("APT_CONFIG", conf);
         }
@@ -193,7 +232,12 @@ impl<'a> Debian<'a> {
     pub fn unpack(&self, debs: &[PathBuf], root: &Path) -> Result<()> {
         fs::create_dir_all(root)?;
         for deb in debs {
-            Run::new("dpkg-deb").arg("-x").arg(deb).arg(root).log(&self.log()).ok()?;
+            Run::new("dpkg-deb")
+                .arg("-x")
+                .arg(deb)
+                .arg(root)
+                .log(&self.log())
+                .ok()?;
         }
         Ok(())
     }
@@ -210,7 +254,8 @@ impl<'a> Debian<'a> {
                 .output()
                 .with_context(|| format!("{suite} has no package {package}"))?;
             let field = |name: &str| {
-                control_field(&text, name).with_context(|| format!("{package} of {suite} has no {name}"))
+                control_field(&text, name)
+                    .with_context(|| format!("{package} of {suite} has no {name}"))
             };
             debs.push(Deb {
                 suite: suite.clone(),
@@ -246,18 +291,24 @@ fn debs_in(dir: &Path) -> Result<BTreeSet<PathBuf>> {
 /// Digest of a file, read in pieces.
 pub fn sha256_file(path: &Path) -> Result<String> {
     use sha2::Digest;
-    let mut file = fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let mut file =
+        fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let mut hash = sha2::Sha256::new();
     std::io::copy(&mut file, &mut hash)?;
     Ok(hex::encode(hash.finalize()))
 }
 
 fn control_field(text: &str, name: &str) -> Option<String> {
-    text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).map(|v| v.trim().to_owned())
+    text.lines()
+        .find_map(|l| l.strip_prefix(name)?.strip_prefix(": "))
+        .map(|v| v.trim().to_owned())
 }
 
 fn os_codename(os_release: &str) -> Option<&str> {
-    os_release.lines().find_map(|l| l.strip_prefix("VERSION_CODENAME=")).map(|v| v.trim_matches('"'))
+    os_release
+        .lines()
+        .find_map(|l| l.strip_prefix("VERSION_CODENAME="))
+        .map(|v| v.trim_matches('"'))
 }
 
 /// The mirror of Debian's own release among apt's index targets (`origin|codename|address` lines).
@@ -279,9 +330,15 @@ mod tests {
                        Google, Inc.|bookworm|https://other.example/apt/\n\
                        Debian|bookworm|http://m.example/debian/\n\
                        Debian|bookworm-security|http://m.example/debian-security/\n";
-        assert_eq!(pick_mirror(targets, "bookworm").unwrap(), "http://m.example/debian");
+        assert_eq!(
+            pick_mirror(targets, "bookworm").unwrap(),
+            "http://m.example/debian"
+        );
         assert_eq!(pick_mirror(targets, "trixie"), None);
-        assert_eq!(os_codename("ID=debian\nVERSION_CODENAME=bookworm\n"), Some("bookworm"));
+        assert_eq!(
+            os_codename("ID=debian\nVERSION_CODENAME=bookworm\n"),
+            Some("bookworm")
+        );
     }
 
     #[test]

@@ -49,16 +49,28 @@ struct Before {
 pub fn ensure(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<Engine> {
     let own = load(cache)?;
     let host = std::env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty());
-    let asked = host.clone().unwrap_or_else(|| format!("unix://{DEFAULT_SOCKET}"));
+    let asked = host
+        .clone()
+        .unwrap_or_else(|| format!("unix://{DEFAULT_SOCKET}"));
     let docker = cache.join("docker");
     if answers(&asked) {
-        let ours = own.as_ref().is_some_and(|b| socket_host(&b.socket) == asked);
-        return Ok(Engine { host: asked, ours, bin: own.and_then(|b| client(&b.programs)) });
+        let ours = own
+            .as_ref()
+            .is_some_and(|b| socket_host(&b.socket) == asked);
+        return Ok(Engine {
+            host: asked,
+            ours,
+            bin: own.and_then(|b| client(&b.programs)),
+        });
     }
     if let Some(before) = &own
         && answers(&socket_host(&before.socket))
     {
-        return Ok(Engine { host: socket_host(&before.socket), ours: true, bin: client(&before.programs) });
+        return Ok(Engine {
+            host: socket_host(&before.socket),
+            ours: true,
+            bin: client(&before.programs),
+        });
     }
     let _lock = cache.lock("engine")?;
     let programs = programs(cache, pins, debian)?;
@@ -70,12 +82,18 @@ pub fn ensure(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<Engine> {
     save(cache, &before)?;
     prepare_kernel(pins)?;
     start(&docker, &before)?;
-    Ok(Engine { host: socket_host(&before.socket), ours: true, bin: client(&before.programs) })
+    Ok(Engine {
+        host: socket_host(&before.socket),
+        ours: true,
+        bin: client(&before.programs),
+    })
 }
 
 /// Stops the engine that the lab started, removes its data and puts the kernel's settings back; false if there is none.
 pub fn stop(cache: &Cache) -> Result<bool> {
-    let Some(before) = load(cache)? else { return Ok(false) };
+    let Some(before) = load(cache)? else {
+        return Ok(false);
+    };
     let _lock = cache.lock("engine")?;
     let docker = cache.join("docker");
     if let Some(pid) = running_pid(&docker, &before) {
@@ -87,7 +105,10 @@ pub fn stop(cache: &Cache) -> Result<bool> {
             remove_tree(&dir)?;
         }
     }
-    for link in links()?.into_iter().filter(|l| is_docker_bridge(l) && !before.links.contains(l)) {
+    for link in links()?
+        .into_iter()
+        .filter(|l| is_docker_bridge(l) && !before.links.contains(l))
+    {
         Run::new("ip").args(["link", "delete", &link]).ok()?;
     }
     firewall::restore(&before.firewall)?;
@@ -133,7 +154,10 @@ fn ping(host: &str) -> Result<bool> {
         stream.read_to_string(&mut reply)?;
     } else {
         // TLS and ssh are docker's own business.
-        return Ok(Run::new("docker").args(["version", "--format", "{{.Server.Version}}"]).output().is_ok());
+        return Ok(Run::new("docker")
+            .args(["version", "--format", "{{.Server.Version}}"])
+            .output()
+            .is_ok());
     }
     Ok(reply.starts_with("HTTP/1") && reply.contains(" 200 "))
 }
@@ -168,34 +192,52 @@ fn programs(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<PathBuf> {
 fn load(cache: &Cache) -> Result<Option<Before>> {
     let path = cache.join("docker/engine.json");
     match fs::read(&path) {
-        Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?)),
+        Ok(bytes) => {
+            Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
+                format!("{} is damaged", path.display())
+            })?))
+        }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
     }
 }
 
 fn save(cache: &Cache, before: &Before) -> Result<()> {
-    write_atomic(&cache.join("docker/engine.json"), &serde_json::to_vec_pretty(before)?)
+    write_atomic(
+        &cache.join("docker/engine.json"),
+        &serde_json::to_vec_pretty(before)?,
+    )
 }
 
 /// Notes what the engine and the clusters in it will change.
 fn remember(docker: &Path, programs: PathBuf, pins: &Pins) -> Result<Before> {
-    let names = pins.engine.sysctls.keys().chain(&pins.engine.restore_sysctls);
+    let names = pins
+        .engine
+        .sysctls
+        .keys()
+        .chain(&pins.engine.restore_sysctls);
     let default = PathBuf::from(DEFAULT_SOCKET);
     // The default one was asked already: what is there and does not answer is a leftover, unless somebody listens.
-    let socket = if UnixStream::connect(&default).is_err() { default } else { docker.join("docker.sock") };
+    let socket = if UnixStream::connect(&default).is_err() {
+        default
+    } else {
+        docker.join("docker.sock")
+    };
     let tag = &super::cache::recipe_hash(&json!(docker.to_string_lossy()))[..8];
     let made_lib_modules = !Path::new("/lib/modules").exists();
     if made_lib_modules {
         // Nodes mount it from the host; a kernel without modules has none.
-        fs::create_dir_all("/lib/modules").context("cannot make /lib/modules (the lab runs as root)")?;
+        fs::create_dir_all("/lib/modules")
+            .context("cannot make /lib/modules (the lab runs as root)")?;
     }
     Ok(Before {
         socket,
         programs,
         // Short, because socket paths are limited; below /run, because it must not outlive the machine's boot.
         exec_root: PathBuf::from(format!("/run/mctl-lab-{tag}")),
-        sysctls: names.filter_map(|n| Some((n.clone(), read_sysctl(n)?))).collect(),
+        sysctls: names
+            .filter_map(|n| Some((n.clone(), read_sysctl(n)?)))
+            .collect(),
         links: links()?,
         firewall: firewall::before()?,
         made_lib_modules,
@@ -204,7 +246,9 @@ fn remember(docker: &Path, programs: PathBuf, pins: &Pins) -> Result<Before> {
 
 fn prepare_kernel(pins: &Pins) -> Result<()> {
     for (name, least) in &pins.engine.sysctls {
-        let now = read_sysctl(name).and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        let now = read_sysctl(name)
+            .and_then(|v| v.parse::<u64>().ok())
+            .unwrap_or(0);
         if now < *least {
             write_sysctl(name, &least.to_string())?;
         }
@@ -217,11 +261,14 @@ fn sysctl_path(name: &str) -> PathBuf {
 }
 
 fn read_sysctl(name: &str) -> Option<String> {
-    fs::read_to_string(sysctl_path(name)).ok().map(|v| v.trim().to_owned())
+    fs::read_to_string(sysctl_path(name))
+        .ok()
+        .map(|v| v.trim().to_owned())
 }
 
 fn write_sysctl(name: &str, value: &str) -> Result<()> {
-    fs::write(sysctl_path(name), value).with_context(|| format!("cannot set {name} to {value} (the lab runs as root)"))
+    fs::write(sysctl_path(name), value)
+        .with_context(|| format!("cannot set {name} to {value} (the lab runs as root)"))
 }
 
 fn links() -> Result<Vec<String>> {
@@ -234,7 +281,9 @@ fn links() -> Result<Vec<String>> {
 
 fn is_docker_bridge(name: &str) -> bool {
     name == "docker0"
-        || name.strip_prefix("br-").is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+        || name
+            .strip_prefix("br-")
+            .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
 }
 
 /// Starts the engine in a session of its own and waits until it answers.
@@ -260,11 +309,16 @@ fn start(docker: &Path, before: &Before) -> Result<()> {
         let _ = fs::remove_file(docker.join("engine.pid")); // of a dead engine; its number may be another's by now
     }
     let log_path = docker.join("engine.log");
-    let log = OpenOptions::new().create(true).append(true).open(&log_path)?;
+    let log = OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log_path)?;
     let own_path = std::env::join_paths(
         [usr.join("sbin"), usr.join("bin")]
             .into_iter()
-            .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()))
+            .chain(std::env::split_paths(
+                &std::env::var_os("PATH").unwrap_or_default(),
+            ))
             .chain(["/usr/sbin", "/sbin"].map(PathBuf::from)),
     )?;
     let mut child = Command::new("setsid")
@@ -287,10 +341,17 @@ fn start(docker: &Path, before: &Before) -> Result<()> {
             return Ok(());
         }
         if let Some(status) = child.try_wait()? {
-            bail!("the Docker engine ended ({status}):\n{}\nfull log: {}", tail(&log_path, 15), log_path.display());
+            bail!(
+                "the Docker engine ended ({status}):\n{}\nfull log: {}",
+                tail(&log_path, 15),
+                log_path.display()
+            );
         }
         if Instant::now() > deadline {
-            bail!("the Docker engine does not answer after 90 s; its log: {}", log_path.display());
+            bail!(
+                "the Docker engine does not answer after 90 s; its log: {}",
+                log_path.display()
+            );
         }
         std::thread::sleep(Duration::from_millis(200));
     }
@@ -298,15 +359,22 @@ fn start(docker: &Path, before: &Before) -> Result<()> {
 
 /// Process of the lab's engine, if it is one: a number in a file may be another program's by now.
 fn running_pid(docker: &Path, before: &Before) -> Option<i32> {
-    let pid: i32 = fs::read_to_string(docker.join("engine.pid")).ok()?.trim().parse().ok()?;
+    let pid: i32 = fs::read_to_string(docker.join("engine.pid"))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let ours = exe.starts_with(&before.programs) || exe.to_string_lossy().ends_with("usr/sbin/dockerd");
+    let ours =
+        exe.starts_with(&before.programs) || exe.to_string_lossy().ends_with("usr/sbin/dockerd");
     ours.then_some(pid)
 }
 
 fn terminate(pid: i32) -> Result<()> {
     use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-    let Some(pid) = Pid::from_raw(pid) else { return Ok(()) };
+    let Some(pid) = Pid::from_raw(pid) else {
+        return Ok(());
+    };
     kill_process(pid, Signal::TERM).context("cannot stop the Docker engine")?;
     let deadline = Instant::now() + Duration::from_secs(60);
     while test_kill_process(pid).is_ok() {

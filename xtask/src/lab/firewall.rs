@@ -20,7 +20,10 @@ pub fn before() -> Result<Before> {
     let mut policies = BTreeMap::new();
     for family in FAMILIES {
         if which(&format!("{family}-save")).is_some() {
-            policies.insert(family.to_owned(), chain_policies(&Run::new(format!("{family}-save")).output()?));
+            policies.insert(
+                family.to_owned(),
+                chain_policies(&Run::new(format!("{family}-save")).output()?),
+            );
         }
     }
     Ok(Before { policies })
@@ -58,10 +61,15 @@ fn chain_policies(save: &str) -> BTreeMap<String, String> {
 
 /// Commands (arguments of iptables) that take Docker's part out of a saved rule set.
 fn undo(save: &str, policies: &BTreeMap<String, String>) -> Vec<Vec<String>> {
-    let (mut delete, mut flush, mut drop, mut policy) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut delete, mut flush, mut drop, mut policy) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let mut table = "";
     let command = |table: &str, words: &[&str]| -> Vec<String> {
-        ["-w", "-t", table].iter().chain(words).map(|w| (*w).to_owned()).collect()
+        ["-w", "-t", table]
+            .iter()
+            .chain(words)
+            .map(|w| (*w).to_owned())
+            .collect()
     };
     for line in save.lines() {
         if let Some(name) = line.strip_prefix('*') {
@@ -78,7 +86,14 @@ fn undo(save: &str, policies: &BTreeMap<String, String>) -> Vec<Vec<String>> {
             // Rules in Docker's own chains go with the chain.
             let words = split_words(rule);
             if !rule.starts_with("DOCKER") {
-                delete.push(command(table, &[&["-D"], &words.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat()));
+                delete.push(command(
+                    table,
+                    &[
+                        &["-D"],
+                        &words.iter().map(String::as_str).collect::<Vec<_>>()[..],
+                    ]
+                    .concat(),
+                ));
             }
         }
     }
@@ -174,6 +189,9 @@ COMMIT
 
     #[test]
     fn quoted_comments_stay_one_word() {
-        assert_eq!(split_words("INPUT -m comment --comment \"a b\" -j ACCEPT")[4], "a b");
+        assert_eq!(
+            split_words("INPUT -m comment --comment \"a b\" -j ACCEPT")[4],
+            "a b"
+        );
     }
 }

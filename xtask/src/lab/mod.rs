@@ -35,7 +35,14 @@ pub fn run(args: Args) -> Result<()> {
     let cache = Cache::open()?;
     if args.engine_stop {
         let stopped = engine::stop(&cache)?;
-        eprintln!("{}", if stopped { "engine stopped, its data removed" } else { "the lab has no engine running" });
+        eprintln!(
+            "{}",
+            if stopped {
+                "engine stopped, its data removed"
+            } else {
+                "the lab has no engine running"
+            }
+        );
         return Ok(());
     }
     let pins = Pins::load()?;
@@ -49,7 +56,11 @@ pub fn run(args: Args) -> Result<()> {
     if args.engine {
         debian.ensure_host()?;
         let engine = engine::ensure(&cache, &pins, &debian)?;
-        eprintln!("engine at {}{}", engine.host, if engine.ours { " (the lab's own)" } else { "" });
+        eprintln!(
+            "engine at {}{}",
+            engine.host,
+            if engine.ours { " (the lab's own)" } else { "" }
+        );
         return Ok(());
     }
     Ok(())

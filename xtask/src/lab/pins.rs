@@ -47,19 +47,26 @@ impl Pins {
     /// Reads the pins of this checkout.
     pub fn load() -> Result<Self> {
         let path = data_dir().join("pins.toml");
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
     }
 
     /// Every locked Debian package that is used, as suite and name.
     pub fn debs(&self) -> Result<BTreeSet<(String, String)>> {
-        self.engine.debs.iter().map(|name| split_deb(name)).collect()
+        self.engine
+            .debs
+            .iter()
+            .map(|name| split_deb(name))
+            .collect()
     }
 }
 
 /// `suite/package` in its two parts.
 pub fn split_deb(name: &str) -> Result<(String, String)> {
-    let (suite, package) = name.split_once('/').with_context(|| format!("{name:?} is not suite/package"))?;
+    let (suite, package) = name
+        .split_once('/')
+        .with_context(|| format!("{name:?} is not suite/package"))?;
     Ok((suite.to_owned(), package.to_owned()))
 }
 
@@ -99,7 +106,8 @@ impl DebLock {
     /// Reads the lock of this checkout.
     pub fn load() -> Result<Self> {
         let path = Self::path();
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
     }
 
@@ -115,6 +123,8 @@ impl DebLock {
         self.deb
             .iter()
             .find(|d| d.suite == suite && d.package == package)
-            .with_context(|| format!("debs.lock has no {name}; run `cargo xtask lab --update-debs`"))
+            .with_context(|| {
+                format!("debs.lock has no {name}; run `cargo xtask lab --update-debs`")
+            })
     }
 }

@@ -66,15 +66,29 @@ impl Run {
             let mut file = append(path)?;
             writeln!(file, "+ {shown}")?;
             self.command.stdout(file.try_clone()?).stderr(file);
-            let status = self.command.status().with_context(|| format!("cannot run {shown}"))?;
+            let status = self
+                .command
+                .status()
+                .with_context(|| format!("cannot run {shown}"))?;
             if !status.success() {
-                bail!("{shown}: {status}\n{}\nfull log: {}", tail(path, 25), path.display());
+                bail!(
+                    "{shown}: {status}\n{}\nfull log: {}",
+                    tail(path, 25),
+                    path.display()
+                );
             }
             return Ok(());
         }
-        let out = self.command.output().with_context(|| format!("cannot run {shown}"))?;
+        let out = self
+            .command
+            .output()
+            .with_context(|| format!("cannot run {shown}"))?;
         if !out.status.success() {
-            bail!("{shown}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+            bail!(
+                "{shown}: {}\n{}",
+                out.status,
+                String::from_utf8_lossy(&out.stderr).trim()
+            );
         }
         Ok(())
     }
@@ -85,16 +99,31 @@ impl Run {
         if let Some(path) = &self.log {
             self.command.stderr(append(path)?);
             self.command.stdout(Stdio::piped());
-            let child = self.command.spawn().with_context(|| format!("cannot run {shown}"))?;
+            let child = self
+                .command
+                .spawn()
+                .with_context(|| format!("cannot run {shown}"))?;
             let out = child.wait_with_output()?;
             if !out.status.success() {
-                bail!("{shown}: {}\n{}\nfull log: {}", out.status, tail(path, 25), path.display());
+                bail!(
+                    "{shown}: {}\n{}\nfull log: {}",
+                    out.status,
+                    tail(path, 25),
+                    path.display()
+                );
             }
             return Ok(String::from_utf8(out.stdout)?);
         }
-        let out = self.command.output().with_context(|| format!("cannot run {shown}"))?;
+        let out = self
+            .command
+            .output()
+            .with_context(|| format!("cannot run {shown}"))?;
         if !out.status.success() {
-            bail!("{shown}: {}\n{}", out.status, String::from_utf8_lossy(&out.stderr).trim());
+            bail!(
+                "{shown}: {}\n{}",
+                out.status,
+                String::from_utf8_lossy(&out.stderr).trim()
+            );
         }
         Ok(String::from_utf8(out.stdout)?)
     }
@@ -150,7 +179,11 @@ mod tests {
     fn a_failure_shows_the_end_of_the_log() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("logs/x.log");
-        let err = Run::new("sh").args(["-c", "echo first; echo last >&2; exit 3"]).log(&log).ok().unwrap_err();
+        let err = Run::new("sh")
+            .args(["-c", "echo first; echo last >&2; exit 3"])
+            .log(&log)
+            .ok()
+            .unwrap_err();
         let text = format!("{err:#}");
         assert!(text.contains("last") && text.contains("x.log"), "{text}");
     }

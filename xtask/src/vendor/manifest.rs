@@ -59,6 +59,26 @@ pub fn kustomize(program: &Path, module: &Path, item: &Kustomization) -> anyhow:
     Ok(bytes)
 }
 
+/// Generates the CRDs of a module's Go types.
+pub fn generate(mut controller_gen: Command, module: &Path) -> anyhow::Result<Vec<u8>> {
+    let work = tempfile::tempdir()?;
+    let (types, crds) = (work.path().join("types"), work.path().join("crds"));
+    copy(module, &types)?;
+    let output = format!("output:crd:dir={}", crds.display());
+    host::output(
+        controller_gen
+            .current_dir(&types)
+            .args(["crd", "paths=./...", &output]),
+    )?;
+    let wanted = Manifest {
+        path: String::new(),
+        module: String::new(),
+        files: vec!["*.yaml".to_owned()],
+        documents: Documents::Crds,
+    };
+    join(&crds, &wanted)
+}
+
 /// Files that a pattern names, sorted; `*` is allowed in the last part only.
 fn expand(module: &Path, pattern: &str) -> anyhow::Result<Vec<std::path::PathBuf>> {
     let (folder, name) = pattern.rsplit_once('/').unwrap_or(("", pattern));

@@ -182,6 +182,25 @@ fn files(pins: &Pins, modules: &Modules) -> anyhow::Result<Vec<Made>> {
             mode: 0o644,
         });
     }
+    let controller_gen = modules.tool("controller-gen")?;
+    for item in &pins.generated {
+        let bytes = manifest::generate(
+            modules.command(&controller_gen),
+            &modules.folder(&item.module)?,
+        )
+        .with_context(|| {
+            format!(
+                "cannot make {} from {}",
+                item.path, pins.modules[&item.module]
+            )
+        })?;
+        made.push(Made {
+            path: item.path.clone(),
+            module: item.module.clone(),
+            bytes,
+            mode: 0o644,
+        });
+    }
     Ok(made)
 }
 

@@ -81,39 +81,63 @@ impl<'a> Modules<'a> {
 
     /// Builds a module's root package into `folder`; the result depends on the pins alone.
     pub fn install(&self, name: &str, folder: &Path) -> anyhow::Result<PathBuf> {
-        let (path, version) = self.pins.split(name);
-        let mut command = go(self.pins);
+        self.install_package(name, "", folder)
+    }
+
+    fn install_package(
+        &self,
+        module: &str,
+        package: &str,
+        folder: &Path,
+    ) -> anyhow::Result<PathBuf> {
+        let (path, version) = self.pins.split(module);
+        let package = format!("{path}{package}");
+        let mut command = self.go();
         command
             .env("GOBIN", folder)
             .args(["install", "-trimpath", "-ldflags=-s -w"])
-            .arg(format!("{path}@{version}"));
+            .arg(format!("{package}@{version}"));
         host::output(&mut command)?;
-        Ok(folder.join(program_name(path)))
+        Ok(folder.join(program_name(&package)))
     }
 
     /// A program that is only run here: built once and kept in the cache.
     pub fn tool(&self, name: &str) -> anyhow::Result<PathBuf> {
-        let (path, version) = self.pins.split(name);
+        let tool = self
+            .pins
+            .tools
+            .get(name)
+            .with_context(|| format!("{name} is not among [tools]"))?;
+        let (path, version) = self.pins.split(&tool.module);
+        let package = format!("{path}{}", tool.package);
         let folder = host::cache()?
             .join("tools")
             .join(format!("{name}-{version}-go{}", self.pins.go));
-        let program = folder.join(program_name(path));
+        let program = folder.join(program_name(&package));
         if program.is_file() {
             return Ok(program);
         }
-        println!("vendor: building {path}@{version}");
-        let parent = host::cache()?.join("tools");
-        std::fs::create_dir_all(&parent)
-            .with_context(|| format!("cannot create {}", parent.display()))?;
+        println!("vendor: building {package}@{version}");
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot create {}", folder.display()))?;
         // go renames the finished program into place, so that an interrupted build leaves none.
-        self.install(name, &folder)
+        self.install_package(&tool.module, &tool.package, &folder)
+    }
+
+    fn go(&self) -> Command {
+        go(self.pins)
+    }
+
+    /// A program that itself calls go, with the same settings.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        settle(&mut command, self.pins);
+        command
     }
 }
 
-/// go with everything set that could change its results; its proxy settings stay the user's.
-fn go(pins: &Pins) -> Command {
-    let mut command = Command::new("go");
-    command.current_dir("/");
+/// Sets everything that could change go's results; its proxy settings stay the user's.
+fn settle(command: &mut Command, pins: &Pins) {
     command
         .env("GOTOOLCHAIN", format!("go{}", pins.go))
         .env("CGO_ENABLED", "0")
@@ -128,6 +152,13 @@ fn go(pins: &Pins) -> Command {
     for exemption in ["GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GOINSECURE"] {
         command.env(exemption, "");
     }
+}
+
+/// go, outside any module.
+fn go(pins: &Pins) -> Command {
+    let mut command = Command::new("go");
+    command.current_dir("/");
+    settle(&mut command, pins);
     command
 }
 

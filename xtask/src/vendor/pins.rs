@@ -14,6 +14,9 @@ pub struct Pins {
     pub go: String,
     /// Short name to `path@version`.
     pub modules: BTreeMap<String, String>,
+    /// Programs that only run here.
+    #[serde(default)]
+    pub tools: BTreeMap<String, Tool>,
     /// Programs to build.
     #[serde(default)]
     pub program: Vec<Program>,
@@ -26,6 +29,29 @@ pub struct Pins {
     /// Manifests to join.
     #[serde(default)]
     pub manifest: Vec<Manifest>,
+    /// CRDs to generate from Go types.
+    #[serde(default)]
+    pub generated: Vec<Generated>,
+}
+
+/// A program that makes other files.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tool {
+    /// Short name of its module.
+    pub module: String,
+    /// Its package, as what follows the module's path.
+    pub package: String,
+}
+
+/// CRDs that controller-gen writes from a module's types.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generated {
+    /// Where the result goes, under assets/vendor.
+    pub path: String,
+    /// Short name of the module with the types.
+    pub module: String,
 }
 
 /// A program built from its module's root package.
@@ -121,6 +147,8 @@ impl Pins {
         let used = pins.program.iter().map(|item| &item.module);
         let used = used.chain(pins.chart.iter().map(|item| &item.module));
         let used = used.chain(pins.kustomization.iter().map(|item| &item.module));
+        let used = used.chain(pins.tools.values().map(|item| &item.module));
+        let used = used.chain(pins.generated.iter().map(|item| &item.module));
         for name in used.chain(pins.manifest.iter().map(|item| &item.module)) {
             if !pins.modules.contains_key(name) {
                 bail!("module {name} is used but not pinned under [modules]");

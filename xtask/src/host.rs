@@ -1,9 +1,11 @@
 //! What every command needs of this machine: folders, digests, running programs; must not know what they are used for.
 
 use std::fs;
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
@@ -125,4 +127,75 @@ pub fn show(command: &Command) -> String {
             .map(|word| word.to_string_lossy().into_owned()),
     );
     words.join(" ")
+}
+
+/// Runs a program with its output shown; long silence is broken by a line a minute when nobody watches a terminal.
+pub fn run(label: &str, command: &mut Command) -> anyhow::Result<()> {
+    let shown = show(command);
+    println!("{label}: {shown}");
+    let mut child = match command.stdin(Stdio::null()).spawn() {
+        Ok(child) => child,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            bail!(
+                "`{}` is not installed or not in PATH",
+                command.get_program().to_string_lossy()
+            )
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot run {shown}")),
+    };
+    let (done, waiting) = mpsc::channel::<()>();
+    let status = std::thread::scope(|scope| {
+        if !std::io::stderr().is_terminal() {
+            scope.spawn(move || heartbeat(label, &waiting));
+        }
+        let status = child.wait();
+        drop(done);
+        status
+    });
+    let status = status.with_context(|| format!("cannot wait for {shown}"))?;
+    if !status.success() {
+        bail!("`{shown}` failed ({status})");
+    }
+    Ok(())
+}
+
+fn heartbeat(label: &str, waiting: &mpsc::Receiver<()>) {
+    let started = Instant::now();
+    while waiting.recv_timeout(Duration::from_secs(60)) == Err(mpsc::RecvTimeoutError::Timeout) {
+        println!(
+            "{label}: still at work after {} min",
+            started.elapsed().as_secs() / 60
+        );
+    }
+}
+
+/// The cargo that runs xtask, in the checkout's root.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    // What `cargo run` set for xtask itself would make build scripts (ring's) run again and rebuild what depends on them.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_")
+            || text.starts_with("CARGO_MANIFEST_")
+            || text.starts_with("CARGO_BIN_")
+        {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()) {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
+/// Whether a program is in PATH.
+pub fn has(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
 }

@@ -29,6 +29,8 @@ pub struct Engine {
     pub host: String,
     /// Whether this lab started it, now or in an earlier run.
     pub ours: bool,
+    /// Whether it was this very call that started it.
+    pub started: bool,
     /// Folder with a `docker` command, for machines that have none.
     pub bin: Option<PathBuf>,
 }
@@ -60,6 +62,7 @@ pub fn ensure(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<Engine> {
         return Ok(Engine {
             host: asked,
             ours,
+            started: false,
             bin: own.and_then(|b| client(&b.programs)),
         });
     }
@@ -69,6 +72,7 @@ pub fn ensure(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<Engine> {
         return Ok(Engine {
             host: socket_host(&before.socket),
             ours: true,
+            started: false,
             bin: client(&before.programs),
         });
     }
@@ -85,6 +89,7 @@ pub fn ensure(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<Engine> {
     Ok(Engine {
         host: socket_host(&before.socket),
         ours: true,
+        started: true,
         bin: client(&before.programs),
     })
 }

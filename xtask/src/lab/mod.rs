@@ -7,6 +7,8 @@ mod firewall;
 mod pins;
 mod proc;
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use cache::Cache;
@@ -64,4 +66,49 @@ pub fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     Ok(())
+}
+
+/// What the lab has ready for tests and demonstrations.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    /// The bundle with every image.
+    pub bundle: PathBuf,
+    /// Folder with the programs that run on this machine: etcd, kube-apiserver, kubectl, clusterctl and others.
+    pub bin: PathBuf,
+}
+
+/// Makes what is missing of the bundle, by pulling or by building; seconds when all is there.
+pub fn build(from_registries: bool) -> Result<Lab> {
+    let cache = Cache::open()?;
+    anyhow::ensure!(!from_registries, "pulling the bundle is not written yet");
+    let lab = Lab {
+        bundle: cache.join("bundle"),
+        bin: cache.join("bin"),
+    };
+    anyhow::ensure!(
+        lab.bundle.join("index.json").is_file(),
+        "building the bundle is not written yet"
+    );
+    Ok(lab)
+}
+
+/// The engine that answers, else the lab's own, started.
+pub fn engine() -> Result<engine::Engine> {
+    let (cache, pins, lock) = (Cache::open()?, Pins::load()?, DebLock::load()?);
+    let debian = Debian::new(&cache, &pins.debian, &lock);
+    debian.ensure_host()?;
+    engine::ensure(&cache, &pins, &debian)
+}
+
+/// Stops the engine that the lab started, removes its data and puts the kernel's settings back; false if there is none.
+pub fn stop_engine() -> Result<bool> {
+    engine::stop(&Cache::open()?)
+}
+
+/// Folders that stay when everything is stopped, and what they are for.
+pub fn caches() -> Result<Vec<(PathBuf, &'static str)>> {
+    Ok(vec![(
+        Cache::open()?.root().to_owned(),
+        "programs and images of the lab",
+    )])
 }

@@ -79,7 +79,9 @@ mod tests {
             "it is no ELF file"
         );
         assert_eq!(
-            ensure_static(&file(1, 0)[..70]).unwrap_err().to_string(),
+            ensure_static(&file(DYNAMIC, 0)[..70])
+                .unwrap_err()
+                .to_string(),
             "it is truncated"
         );
     }

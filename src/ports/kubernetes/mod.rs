@@ -168,7 +168,7 @@ impl Cluster {
         let name = object.metadata.name.clone().unwrap_or_default();
         let namespace = object.metadata.namespace.as_deref();
         let params = PatchParams::apply(FIELD_MANAGER).force();
-        self.retrying("apply", &gvk, namespace, &name, progress, async || {
+        self.retrying("apply", &gvk, namespace, &name, progress, || async {
             self.api(&gvk, namespace)
                 .await?
                 .patch(&name, &params, &Patch::Apply(object))
@@ -189,8 +189,8 @@ impl Cluster {
             .partition(|o| kind(o) == "CustomResourceDefinition");
         let mut done = Vec::with_capacity(objects.len());
         for group in [first, crds, rest] {
-            let results: Vec<DynamicObject> = stream::iter(group)
-                .map(|o| self.apply(o, progress))
+            let work: Vec<_> = group.into_iter().map(|o| self.apply(o, progress)).collect();
+            let results: Vec<DynamicObject> = stream::iter(work)
                 .buffer_unordered(PARALLEL)
                 .try_collect()
                 .await?;
@@ -244,7 +244,7 @@ impl Cluster {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
-        self.retrying("patch", gvk, namespace, name, progress, async || {
+        self.retrying("patch", gvk, namespace, name, progress, || async {
             self.api(gvk, namespace)
                 .await?
                 .patch(name, &params, &Patch::Merge(patch))
@@ -253,14 +253,14 @@ impl Cluster {
         .await
     }
 
-    async fn retrying<T>(
+    async fn retrying<T, F: Future<Output = Result<T, kube::Error>> + Send>(
         &self,
         verb: &str,
         gvk: &GroupVersionKind,
         namespace: Option<&str>,
         name: &str,
         progress: &dyn Progress,
-        mut attempt: impl AsyncFnMut() -> Result<T, kube::Error>,
+        attempt: impl Fn() -> F,
     ) -> Result<T> {
         let begin = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(100);

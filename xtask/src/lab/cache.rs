@@ -17,14 +17,7 @@ pub struct Cache {
 impl Cache {
     /// `$XDG_CACHE_HOME/mctl/lab`, by default below `~/.cache`.
     pub fn open() -> Result<Self> {
-        let base = match std::env::var_os("XDG_CACHE_HOME").filter(|v| Path::new(v).is_absolute()) {
-            Some(dir) => PathBuf::from(dir),
-            None => PathBuf::from(
-                std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?,
-            )
-            .join(".cache"),
-        };
-        Self::at(base.join("mctl/lab"))
+        Self::at(crate::host::cache()?.join("lab"))
     }
 
     /// A cache at a given folder, made when it is missing.
@@ -104,14 +97,21 @@ impl Cache {
         Ok(dir)
     }
 
-    /// Removes what an interrupted run left.
+    /// Removes what an interrupted run left; the engine has a lock of its own and may be at work beside this run.
     pub fn clean_work(&self) -> Result<()> {
-        let dir = self.join("work");
-        if dir.exists() {
-            remove_tree(&dir)
-        } else {
-            Ok(())
+        let Ok(entries) = fs::read_dir(self.join("work")) else {
+            return Ok(());
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if !path
+                .file_name()
+                .is_some_and(|n| n.to_string_lossy().starts_with("engine-"))
+            {
+                remove_tree(&path)?;
+            }
         }
+        Ok(())
     }
 }
 
@@ -139,16 +139,18 @@ fn canonical(value: &Value) -> Value {
 
 /// Hash of a file or of all files below a folder, by relative name and content.
 pub fn hash_sources(path: &Path) -> Result<String> {
-    let mut files = Vec::new();
-    list_files(path, &mut files)?;
-    files.sort();
+    let files = if path.is_dir() {
+        crate::host::files_under(path)?
+    } else {
+        vec![String::new()]
+    };
     let mut hash = Sha256::new();
-    for file in files {
-        let name = file
-            .strip_prefix(path)
-            .unwrap_or(&file)
-            .to_string_lossy()
-            .into_owned();
+    for name in files {
+        let file = if name.is_empty() {
+            path.to_owned()
+        } else {
+            path.join(&name)
+        };
         let bytes = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         hash.update(name.as_bytes());
         hash.update([0]);
@@ -156,19 +158,6 @@ pub fn hash_sources(path: &Path) -> Result<String> {
         hash.update(&bytes);
     }
     Ok(hex::encode(hash.finalize()))
-}
-
-fn list_files(path: &Path, out: &mut Vec<PathBuf>) -> Result<()> {
-    if path.is_dir() {
-        for entry in
-            fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?
-        {
-            list_files(&entry?.path(), out)?;
-        }
-    } else {
-        out.push(path.to_owned());
-    }
-    Ok(())
 }
 
 /// Writes a file so that it is either the old or the new one after a crash.

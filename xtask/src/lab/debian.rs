@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use super::cache::{Cache, write_atomic};
 use super::pins::{Deb, DebLock, Debian as Pins};
 use super::proc::{Run, which};
+use crate::host::sha256_file;
 
 /// Debian's packages of one or more suites.
 #[derive(Debug)]
@@ -286,16 +287,6 @@ fn debs_in(dir: &Path) -> Result<BTreeSet<PathBuf>> {
         }
     }
     Ok(found)
-}
-
-/// Digest of a file, read in pieces.
-pub fn sha256_file(path: &Path) -> Result<String> {
-    use sha2::Digest;
-    let mut file =
-        fs::File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let mut hash = sha2::Sha256::new();
-    std::io::copy(&mut file, &mut hash)?;
-    Ok(hex::encode(hash.finalize()))
 }
 
 fn control_field(text: &str, name: &str) -> Option<String> {

@@ -1,22 +1,32 @@
 //! Builds every program of the stack from source and packs the images into one bundle; must not touch an engine's existing objects.
 
+mod bundle;
 mod cache;
 mod debian;
 pub mod engine;
 mod firewall;
+mod gomod;
+mod image;
+mod layer;
+mod oci;
 mod pins;
 mod proc;
+mod programs;
+mod progress;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use cache::Cache;
 use debian::Debian;
+use image::Images;
 use pins::{DebLock, Pins};
+use programs::Builder;
+use progress::Progress;
 
 /// Options of `cargo xtask lab`.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub struct Args {
     /// Prints where the bundle is and does nothing else.
     #[arg(long)]
@@ -27,6 +37,15 @@ pub struct Args {
     /// Stops the engine that the lab started, removes its data and puts the kernel's settings back.
     #[arg(long, conflicts_with_all = ["path", "engine"])]
     engine_stop: bool,
+    /// Builds only this program or image and no bundle; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Keeps Go's build cache, for more builds to come.
+    #[arg(long)]
+    keep_build_cache: bool,
+    /// Fills the bundle by pulling its images instead of building them.
+    #[arg(long)]
+    from_registries: bool,
     /// Writes the lock of Debian packages anew, with what the mirror offers now.
     #[arg(long)]
     update_debs: bool,
@@ -35,8 +54,16 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let cache = Cache::open()?;
+    if args.path {
+        let path = bundle::path(&cache);
+        if !path.join("index.json").exists() {
+            bail!("there is no bundle yet; `cargo xtask lab` makes it");
+        }
+        println!("{}", path.display());
+        return Ok(());
+    }
     if args.engine_stop {
-        let stopped = engine::stop(&cache)?;
+        let stopped = stop_engine()?;
         eprintln!(
             "{}",
             if stopped {
@@ -47,25 +74,18 @@ pub fn run(args: Args) -> Result<()> {
         );
         return Ok(());
     }
-    let pins = Pins::load()?;
-    if args.update_debs {
-        let empty = DebLock::default();
-        let debian = Debian::new(&cache, &pins.debian, &empty);
-        return debian.update_lock(&pins.debs()?, &DebLock::path());
-    }
-    let lock = DebLock::load()?;
-    let debian = Debian::new(&cache, &pins.debian, &lock);
     if args.engine {
-        debian.ensure_host()?;
-        let engine = engine::ensure(&cache, &pins, &debian)?;
-        eprintln!(
-            "engine at {}{}",
-            engine.host,
-            if engine.ours { " (the lab's own)" } else { "" }
-        );
+        let engine = engine()?;
+        let whose = if engine.ours { " (the lab's own)" } else { "" };
+        eprintln!("engine at {}{whose}", engine.host);
         return Ok(());
     }
-    Ok(())
+    if args.update_debs {
+        let (pins, empty) = (Pins::load()?, DebLock::default());
+        return Debian::new(&cache, &pins.debian, &empty)
+            .update_lock(&pins.debs()?, &DebLock::path());
+    }
+    make(&cache, &args)
 }
 
 /// What the lab has ready for tests and demonstrations.
@@ -80,16 +100,17 @@ pub struct Lab {
 /// Makes what is missing of the bundle, by pulling or by building; seconds when all is there.
 pub fn build(from_registries: bool) -> Result<Lab> {
     let cache = Cache::open()?;
-    anyhow::ensure!(!from_registries, "pulling the bundle is not written yet");
-    let lab = Lab {
-        bundle: cache.join("bundle"),
+    make(
+        &cache,
+        &Args {
+            from_registries,
+            ..Args::default()
+        },
+    )?;
+    Ok(Lab {
+        bundle: bundle::path(&cache),
         bin: cache.join("bin"),
-    };
-    anyhow::ensure!(
-        lab.bundle.join("index.json").is_file(),
-        "building the bundle is not written yet"
-    );
-    Ok(lab)
+    })
 }
 
 /// The engine that answers, else the lab's own, started.
@@ -111,4 +132,48 @@ pub fn caches() -> Result<Vec<(PathBuf, &'static str)>> {
         Cache::open()?.root().to_owned(),
         "programs and images of the lab",
     )])
+}
+
+fn make(cache: &Cache, args: &Args) -> Result<()> {
+    let (pins, lock) = (Pins::load()?, DebLock::load()?);
+    let (pins, debian) = (&pins, &Debian::new(cache, &pins.debian, &lock));
+    let _lock = cache.lock("lab")?;
+    cache.clean_work()?;
+    let progress = Progress::start();
+    let builder = Builder::new(cache)?;
+    let missing = pins
+        .programs
+        .iter()
+        .map(|p| builder.is_made(p))
+        .collect::<Result<Vec<_>>>()?;
+    bundle::check_disk(
+        cache,
+        pins,
+        missing.iter().filter(|made| !**made).count(),
+        missing.len(),
+    )?;
+    debian.ensure_host()?;
+    let images = Images {
+        cache,
+        pins,
+        debian,
+        builder: &builder,
+    };
+    if !args.only.is_empty() {
+        bundle::only(&args.only, &images, &progress)?;
+        return bundle::link_host_programs(cache, pins, &builder);
+    }
+    bundle::programs(
+        &pins.programs.iter().collect::<Vec<_>>(),
+        &builder,
+        &progress,
+    )?;
+    bundle::link_host_programs(cache, pins, &builder)?;
+    let path = bundle::bundle(&images, &progress)?;
+    debian.clean()?;
+    if !args.keep_build_cache {
+        builder.drop_build_cache()?;
+    }
+    progress.say(&format!("bundle: {}", path.display()));
+    Ok(())
 }

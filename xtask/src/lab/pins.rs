@@ -4,17 +4,178 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 /// Everything the lab builds from, in one file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pins {
+    /// Time of every file in every layer, in seconds: layers of equal content are equal.
+    pub epoch: u64,
+    /// Free disk that a first run needs, in GiB.
+    pub disk_gib: u64,
+    /// Programs that the machine itself uses: link name below `bin/` to `program/executable`.
+    pub host_programs: BTreeMap<String, String>,
     /// Debian's part.
     pub debian: Debian,
     /// The Docker engine.
     pub engine: Engine,
+    /// The profile in the bundle.
+    pub profile: Profile,
+    /// Debian root file systems.
+    #[serde(rename = "root")]
+    pub roots: Vec<Root>,
+    /// Programs built from source.
+    #[serde(rename = "program")]
+    pub programs: Vec<Program>,
+    /// Images in the bundle.
+    #[serde(rename = "image")]
+    pub images: Vec<Image>,
+}
+
+/// The profile that the bundle carries.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// Its reference in the bundle.
+    pub name: String,
+    /// File below the data folder.
+    pub file: String,
+}
+
+/// One Debian root, made by mmdebstrap.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Root {
+    /// What images call it.
+    pub name: String,
+    /// Release.
+    pub suite: String,
+    /// mmdebstrap's variant.
+    pub variant: String,
+    /// Packages on top of the variant.
+    pub packages: Vec<String>,
+    /// Paths that are not unpacked.
+    pub exclude: Vec<String>,
+}
+
+/// Programs of one consumer module, built together.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Program {
+    /// What images and the host's programs call it.
+    pub name: String,
+    /// Go modules, `path@version`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<String>,
+    /// Released version that stands for replaces by a folder of the module's own repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub local_replaces: Option<String>,
+    /// Replaces that win over the module's own.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub replaces: BTreeMap<String, String>,
+    /// Modules replaced by our own code: module path to folder below the data folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shims: BTreeMap<String, String>,
+    /// Build tags.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// String variables set by the linker.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub variables: BTreeMap<String, String>,
+    /// Executable to package.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub outputs: BTreeMap<String, String>,
+    /// Instead of Go: one C file below the data folder; the executable has the program's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub c: Option<String>,
+}
+
+impl Program {
+    /// Files of our own that it is built from.
+    pub fn sources(&self) -> impl Iterator<Item = &String> {
+        self.shims.values().chain(&self.c)
+    }
+
+    /// Names of its executables.
+    pub fn executables(&self) -> Vec<&str> {
+        match &self.c {
+            Some(_) => vec![self.name.as_str()],
+            None => self.outputs.keys().map(String::as_str).collect(),
+        }
+    }
+}
+
+/// One image in the bundle.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// Its full upstream reference.
+    pub name: String,
+    /// Root below it: a Debian root, or none for static programs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<String>,
+    /// Path in the image to `program/executable`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<String, String>,
+    /// Locked Debian packages unpacked into it, without their scripts: package to the paths that are taken.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub debs: BTreeMap<String, Vec<String>>,
+    /// Files of a Go module.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ModuleFiles>,
+    /// Folder below the data folder that is copied over the root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlay: Option<String>,
+    /// Script of the overlay's parent folder, run in the root before it is packed; needs a Debian root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<String>,
+    /// Symbolic links: path to target.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
+    /// Folders: path to owner, the rest is made with 0755 and root.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub folders: BTreeMap<String, u32>,
+    /// File capabilities: path to capability number.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub capabilities: BTreeMap<String, u32>,
+    /// Command.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub entrypoint: Vec<String>,
+    /// Default arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cmd: Vec<String>,
+    /// Numeric user, and group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Working folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workdir: Option<String>,
+    /// Environment besides PATH.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    /// Signal that stops it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+}
+
+/// Files of a Go module in an image.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModuleFiles {
+    /// `path@version`.
+    pub module: String,
+    /// Folder or file in the module.
+    pub from: String,
+    /// Where it goes.
+    pub to: String,
+    /// Parts left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
+    /// Files are executable.
+    #[serde(default)]
+    pub executable: bool,
 }
 
 /// How Debian packages are reached.
@@ -25,6 +186,8 @@ pub struct Debian {
     pub keyring: PathBuf,
     /// Suites whose lists are taken although their Valid-Until is over.
     pub past_valid_until: Vec<String>,
+    /// Locked package with the certificate authorities of images without a Debian root.
+    pub certificates: String,
     /// Programs the machine itself needs: name to package.
     pub host: BTreeMap<String, String>,
 }
@@ -49,16 +212,79 @@ impl Pins {
         let path = data_dir().join("pins.toml");
         let text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is not as expected", path.display()))
+        let pins: Self = toml::from_str(&text)
+            .with_context(|| format!("{} is not as expected", path.display()))?;
+        pins.check()
+            .with_context(|| format!("{}", path.display()))?;
+        Ok(pins)
     }
 
     /// Every locked Debian package that is used, as suite and name.
     pub fn debs(&self) -> Result<BTreeSet<(String, String)>> {
+        let used = self.images.iter().flat_map(|i| i.debs.keys());
+        let own = [self.static_certificates()];
         self.engine
             .debs
             .iter()
-            .map(|name| split_deb(name))
+            .chain(used)
+            .map(String::as_str)
+            .chain(own)
+            .map(split_deb)
             .collect()
+    }
+
+    /// Package with the certificate authorities of images without a Debian root.
+    pub fn static_certificates(&self) -> &str {
+        &self.debian.certificates
+    }
+
+    /// The program of a reference `program/executable`.
+    pub fn program_of<'a>(&'a self, reference: &'a str) -> Result<(&'a Program, &'a str)> {
+        let (name, executable) = reference
+            .split_once('/')
+            .with_context(|| format!("{reference:?} is not program/executable"))?;
+        let program = self
+            .programs
+            .iter()
+            .find(|p| p.name == name)
+            .with_context(|| {
+                format!("pins.toml has no program {name:?}, which {reference:?} names")
+            })?;
+        if !program.executables().contains(&executable) {
+            bail!("program {name:?} has no executable {executable:?}");
+        }
+        Ok((program, executable))
+    }
+
+    /// The root of a name.
+    pub fn root(&self, name: &str) -> Result<&Root> {
+        self.roots
+            .iter()
+            .find(|r| r.name == name)
+            .with_context(|| format!("pins.toml has no root {name:?}"))
+    }
+
+    /// Checks that every name is there and used as it can be.
+    fn check(&self) -> Result<()> {
+        let mut names = BTreeSet::new();
+        for image in &self.images {
+            if !names.insert(&image.name) {
+                bail!("image {} is there twice", image.name);
+            }
+            for reference in image.programs.values() {
+                self.program_of(reference)
+                    .with_context(|| image.name.clone())?;
+            }
+            if let Some(root) = &image.root {
+                self.root(root).with_context(|| image.name.clone())?;
+            } else if image.setup.is_some() {
+                bail!("image {}: a setup script needs a root", image.name);
+            }
+        }
+        for reference in self.host_programs.values() {
+            self.program_of(reference).context("host_programs")?;
+        }
+        Ok(())
     }
 }
 
@@ -126,5 +352,65 @@ impl DebLock {
             .with_context(|| {
                 format!("debs.lock has no {name}; run `cargo xtask lab --update-debs`")
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_committed_pins_are_whole() {
+        let pins = Pins::load().unwrap();
+        let lock = DebLock::load().unwrap();
+        for (suite, package) in pins.debs().unwrap() {
+            lock.get(&format!("{suite}/{package}")).unwrap();
+        }
+        for image in &pins.images {
+            assert!(
+                image.name.split('/').next().unwrap().contains('.'),
+                "{} names no registry",
+                image.name
+            );
+            assert!(image.name.contains(':'), "{} has no tag", image.name);
+            for folder in image.overlay.iter().chain(&image.setup) {
+                assert!(data_dir().join(folder).exists(), "{folder} is missing");
+            }
+        }
+        assert!(data_dir().join(&pins.profile.file).exists());
+    }
+
+    #[test]
+    fn every_program_is_used() {
+        let pins = Pins::load().unwrap();
+        let used: BTreeSet<&str> = pins
+            .images
+            .iter()
+            .flat_map(|i| i.programs.values())
+            .chain(pins.host_programs.values())
+            .map(|r| r.split('/').next().unwrap())
+            .collect();
+        for program in &pins.programs {
+            assert!(
+                used.contains(program.name.as_str()),
+                "{} is used by nothing",
+                program.name
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_fields_and_names_are_refused() {
+        assert!(
+            toml::from_str::<Root>(
+                "name = 'a'\nsuite = 's'\nvariant = 'v'\npackages = []\nexclude = []\nx = 1"
+            )
+            .is_err()
+        );
+        let mut pins = Pins::load().unwrap();
+        pins.images[0]
+            .programs
+            .insert("/x".to_owned(), "nothing/x".to_owned());
+        assert!(format!("{:#}", pins.check().unwrap_err()).contains("no program \"nothing\""));
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds, tests and demonstrates mctl. It must not depend on the mctl crate, so that it works in an empty clone.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod bench;
 mod demo;
 mod dist;
 mod elf;
@@ -25,6 +26,8 @@ enum Command {
     Demo(demo::Args),
     /// Runs every check, or only the named lanes.
     Test(test::Args),
+    /// Measures against a peer in the same run.
+    Bench(bench::Args),
     /// Builds the release executable into dist/.
     Dist,
     /// Writes the committed files that mctl itself prints: schema, CRD, command reference.
@@ -37,6 +40,7 @@ fn main() -> anyhow::Result<()> {
         Command::Lab(args) => lab::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Test(args) => test::run(args),
+        Command::Bench(args) => bench::run(args),
         Command::Dist => dist::run(),
         Command::Generate(args) => generate::run(args),
     }

@@ -8,7 +8,7 @@ mod pins;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, bail};
@@ -77,6 +77,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A pinned tool that only runs here, built if it is not in the cache.
+pub fn tool(name: &str) -> anyhow::Result<PathBuf> {
+    let pins = Pins::read(&host::root().join("xtask/vendor.toml"))?;
+    Modules::none(&pins).tool(name)
+}
+
+/// Pinned version of a module by its short name.
+pub fn version(name: &str) -> anyhow::Result<String> {
+    let pins = Pins::read(&host::root().join("xtask/vendor.toml"))?;
+    Ok(pins.split(name).1.to_owned())
+}
+
 fn entry(made: &Made, pins: &Pins) -> Entry {
     let (module, version) = pins.split(&made.module);
     Entry {
@@ -91,7 +103,7 @@ fn entry(made: &Made, pins: &Pins) -> Entry {
 fn make(pins: &Pins) -> anyhow::Result<Vec<Made>> {
     println!(
         "vendor: fetching {} modules; go checks each with the checksum database",
-        pins.modules.len()
+        pins.sources().len()
     );
     let modules = Modules::fetch(pins)?;
     let (programs, files) = std::thread::scope(|scope| {

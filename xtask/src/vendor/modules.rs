@@ -27,7 +27,7 @@ struct Download {
 }
 
 impl<'a> Modules<'a> {
-    /// Fetches all pinned modules at once.
+    /// Fetches the modules that files are read from, all at once.
     pub fn fetch(pins: &'a Pins) -> anyhow::Result<Self> {
         let sum_database = host::output(go(pins).args(["env", "GOSUMDB"]))?;
         if String::from_utf8_lossy(&sum_database).trim() == "off" {
@@ -35,10 +35,10 @@ impl<'a> Modules<'a> {
                 "go's checksum database is switched off (GOSUMDB=off), so the modules cannot be verified; unset it and run the command again"
             );
         }
+        let sources = pins.sources();
         let mut command = go(pins);
-        command
-            .args(["mod", "download", "-json"])
-            .args(pins.modules.values());
+        command.args(["mod", "download", "-json"]);
+        command.args(sources.iter().map(|name| &pins.modules[*name]));
         // go exits with an error when one module fails, but still describes each of them.
         let done = command.output().context("cannot run go")?;
         let mut found = BTreeMap::new();
@@ -59,16 +59,25 @@ impl<'a> Modules<'a> {
             bail!("go could not fetch:\n  {}", problems.join("\n  "));
         }
         let mut folders = BTreeMap::new();
-        for (name, module) in &pins.modules {
+        for name in sources {
+            let module = &pins.modules[name];
             let Some(folder) = found.remove(module) else {
                 bail!(
                     "go did not fetch {module}: {}",
                     String::from_utf8_lossy(&done.stderr).trim()
                 );
             };
-            folders.insert(name.clone(), folder);
+            folders.insert(name.to_owned(), folder);
         }
         Ok(Self { pins, folders })
+    }
+
+    /// No modules: enough to build tools.
+    pub fn none(pins: &'a Pins) -> Self {
+        Self {
+            pins,
+            folders: BTreeMap::new(),
+        }
     }
 
     /// Folder of a module by its short name (read-only, in go's module cache).
@@ -76,7 +85,7 @@ impl<'a> Modules<'a> {
         self.folders
             .get(name)
             .cloned()
-            .with_context(|| format!("module {name} is not pinned"))
+            .with_context(|| format!("no files are read from module {name}"))
     }
 
     /// Builds a module's root package into `folder`; the result depends on the pins alone.

@@ -1,6 +1,6 @@
 //! The pins in `xtask/vendor.toml`: their shape and their checks; must not fetch anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -144,17 +144,24 @@ impl Pins {
                 bail!("module {name} is pinned to {module:?}, which is not path@version");
             }
         }
-        let used = pins.program.iter().map(|item| &item.module);
-        let used = used.chain(pins.chart.iter().map(|item| &item.module));
-        let used = used.chain(pins.kustomization.iter().map(|item| &item.module));
-        let used = used.chain(pins.tools.values().map(|item| &item.module));
-        let used = used.chain(pins.generated.iter().map(|item| &item.module));
-        for name in used.chain(pins.manifest.iter().map(|item| &item.module)) {
+        let programs = pins.program.iter().map(|item| item.module.as_str());
+        let tools = pins.tools.values().map(|item| item.module.as_str());
+        for name in pins.sources().into_iter().chain(programs).chain(tools) {
             if !pins.modules.contains_key(name) {
                 bail!("module {name} is used but not pinned under [modules]");
             }
         }
         Ok(pins)
+    }
+
+    /// Modules that files are read from; programs and tools are fetched by `go install`.
+    pub fn sources(&self) -> BTreeSet<&str> {
+        let used = self.chart.iter().map(|item| &item.module);
+        let used = used.chain(self.kustomization.iter().map(|item| &item.module));
+        let used = used.chain(self.manifest.iter().map(|item| &item.module));
+        used.chain(self.generated.iter().map(|item| &item.module))
+            .map(String::as_str)
+            .collect()
     }
 
     /// Path and version of a module by its short name.

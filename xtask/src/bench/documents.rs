@@ -248,12 +248,13 @@ fn webhooks(document: &str, bundle: &str) -> String {
     let mut result = String::new();
     let mut lines = document.lines().peekable();
     while let Some(line) = lines.next() {
-        if line.trim_start().starts_with("caBundle:") {
+        // The placeholder of a conversion; schemas have properties of that name.
+        if line.trim() == "caBundle: Cg==" {
             continue;
         }
         result += line;
         result.push('\n');
-        // Schemas of CRDs have properties of that name too; only a real one goes on with its service.
+        // Only a real one goes on so; a schema describes a property of that name.
         if line.trim() == "clientConfig:" || line.trim() == "- clientConfig:" {
             let inner = line.len() - line.trim_start_matches([' ', '-']).len() + 2;
             let next = lines.peek().map(|next| next.trim());
@@ -308,10 +309,10 @@ mod tests {
 
     #[test]
     fn the_authority_goes_where_services_are_called() {
-        let text = "webhooks:\n- clientConfig:\n    service:\n      name: x\nspec:\n  conversion:\n    webhook:\n      clientConfig:\n        caBundle: Cg==\n        service:\n          name: y\nschema:\n  clientConfig:\n    type: object\n";
+        let text = "webhooks:\n- clientConfig:\n    service:\n      name: x\nspec:\n  conversion:\n    webhook:\n      clientConfig:\n        caBundle: Cg==\n        service:\n          name: y\nschema:\n  clientConfig:\n    properties:\n      caBundle:\n        type: string\n";
         assert_eq!(
             webhooks(text, "Q0E="),
-            "webhooks:\n- clientConfig:\n    caBundle: Q0E=\n    service:\n      name: x\nspec:\n  conversion:\n    webhook:\n      clientConfig:\n        caBundle: Q0E=\n        service:\n          name: y\nschema:\n  clientConfig:\n    type: object\n"
+            "webhooks:\n- clientConfig:\n    caBundle: Q0E=\n    service:\n      name: x\nspec:\n  conversion:\n    webhook:\n      clientConfig:\n        caBundle: Q0E=\n        service:\n          name: y\nschema:\n  clientConfig:\n    properties:\n      caBundle:\n        type: string\n"
         );
     }
 

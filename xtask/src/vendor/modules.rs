@@ -156,6 +156,7 @@ fn settle(command: &mut Command, pins: &Pins) {
         .env("GOAMD64", "v1")
         .env("GOFLAGS", "")
         .env("GOEXPERIMENT", "")
+        .env("GOFIPS140", "off")
         .env("GOWORK", "off")
         .env("GO111MODULE", "on");
     for exemption in ["GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GOINSECURE"] {

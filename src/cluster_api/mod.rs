@@ -1,1 +1,10 @@
 //! What mctl knows of Cluster API beyond plain objects: moving clusters between management clusters.
+//!
+//! ```text
+//! inventory (lists) ─▶ plan (pure) ─▶ move_objects: pause ─▶ fence ─▶ copy ─▶ prove ─▶ COMMIT ─▶ remove ─▶ unpause
+//!                                        └──────────────── journal: a killed move goes on from here ────────────┘
+//! ```
+//! Must not know which clusters mctl itself made.
+
+pub mod journal;
+pub mod move_objects;

@@ -1,0 +1,342 @@
+//! The journal of a move: what has been done to which object, on disk before anybody relies on it. Must not talk to a cluster.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read, Seek, SeekFrom, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Kind, Result, error::Context};
+
+/// Version of the record format; written in the first record.
+pub const FORMAT: u32 = 1;
+
+/// One object by name, as the source cluster knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reference {
+    /// `group/version` or `v1`.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Namespace; none for cluster-scoped kinds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Name.
+    pub name: String,
+    /// UID in the source cluster.
+    pub uid: String,
+}
+
+impl std::fmt::Display for Reference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.namespace {
+            Some(ns) => write!(f, "{} {ns}/{}", self.kind, self.name),
+            None => write!(f, "{} {}", self.kind, self.name),
+        }
+    }
+}
+
+/// One object of the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Planned {
+    /// Which.
+    #[serde(flatten)]
+    pub object: Reference,
+    /// Its layer; owners are in lower layers.
+    pub layer: usize,
+    /// True for objects that are copied but stay in the source as well.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays: bool,
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(
+    tag = "record",
+    rename_all = "kebab-case",
+    rename_all_fields = "camelCase"
+)]
+pub enum Record {
+    /// A move began; clusters are told apart by the UID of their namespace `kube-system`.
+    Started {
+        /// [`FORMAT`].
+        format: u32,
+        /// UID of the source cluster.
+        source: String,
+        /// UID of the target cluster.
+        target: String,
+        /// Namespace that moves.
+        namespace: String,
+    },
+    /// About to pause this object of the source.
+    Pausing {
+        /// Which.
+        #[serde(flatten)]
+        object: Reference,
+        /// `spec.paused` as it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        was: Option<bool>,
+    },
+    /// What was paused is running again in the source.
+    Released,
+    /// About to create these objects in the target. A later one replaces an earlier one.
+    Planned {
+        /// All objects of the plan.
+        objects: Vec<Planned>,
+    },
+    /// Objects stand in the target: source UID to target UID.
+    Created {
+        /// Pairs of source and target UID.
+        uids: Vec<(String, String)>,
+    },
+    /// Every planned object is proven in the target and the source has not changed. From here only forward.
+    Committed,
+    /// Objects are gone from the source.
+    Deleted {
+        /// Source UIDs.
+        uids: Vec<String>,
+    },
+    /// Everything is paused no longer in the target.
+    Unpaused,
+    /// The move is complete.
+    Done {
+        /// Objects moved.
+        objects: usize,
+    },
+}
+
+/// Where a move keeps its records.
+pub trait MoveJournal: Send + Sync {
+    /// All records so far, oldest first.
+    fn load(&self) -> Vec<Record>;
+    /// Adds one; it is on disk when this returns.
+    fn append(&self, record: &Record) -> Result<()>;
+}
+
+/// A journal as JSON lines in a file, locked against a second process.
+#[derive(Debug)]
+pub struct FileJournal {
+    path: PathBuf,
+    inner: Mutex<(File, Vec<Record>)>,
+}
+
+impl FileJournal {
+    /// Opens or makes the file. A last line torn by a crash is cut off; damage elsewhere is an error.
+    pub fn open(path: &Path) -> Result<Self> {
+        let what = || format!("cannot open the journal of the move {}", path.display());
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .context(what)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(
+                    Error::new(Kind::Locked, "another mctl is working on the same move")
+                        .at(path.display().to_string())
+                        .fix("wait until it ends, or stop it and run the same command again"),
+                );
+            }
+            Err(TryLockError::Error(e)) => return Err(e).context(what),
+        }
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).context(what)?;
+        let (records, good) = parse(&text, path)?;
+        if good < text.len() {
+            file.set_len(good as u64).context(what)?;
+            file.seek(SeekFrom::End(0)).context(what)?;
+            file.sync_all().context(what)?;
+        }
+        // The file's name must survive a crash as well as its content.
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))
+            .and_then(|f| f.sync_all())
+            .context(what)?;
+        Ok(Self {
+            path: path.to_owned(),
+            inner: Mutex::new((file, records)),
+        })
+    }
+}
+
+impl MoveJournal for FileJournal {
+    fn load(&self) -> Vec<Record> {
+        self.inner
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .1
+            .clone()
+    }
+
+    fn append(&self, record: &Record) -> Result<()> {
+        let what = || {
+            format!(
+                "cannot write to the journal of the move {}",
+                self.path.display()
+            )
+        };
+        let mut line = serde_json::to_vec(record).context(what)?;
+        line.push(b'\n');
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner
+            .0
+            .write_all(&line)
+            .and_then(|()| inner.0.sync_data())
+            .context(what)?;
+        inner.1.push(record.clone());
+        Ok(())
+    }
+}
+
+/// Records and the length of the part of the text that is whole.
+fn parse(text: &[u8], path: &Path) -> Result<(Vec<Record>, usize)> {
+    let mut records = Vec::new();
+    let mut good = 0;
+    for (number, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        let record: Record = serde_json::from_slice(line).map_err(|e| {
+            Error::new(Kind::Usage, "the journal of the move is damaged")
+                .at(format!("{}:{}", path.display(), number + 1))
+                .because(&e)
+                .state("nothing was changed")
+                .fix("name another journal; a move that was under way is found by its marks on the Cluster objects")
+        })?;
+        if let Record::Started { format, .. } = &record
+            && *format != FORMAT
+        {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("the journal of the move has format {format}, this mctl reads {FORMAT}"),
+            )
+            .at(path.display().to_string())
+            .state("nothing was changed")
+            .fix("go on with the version of mctl that began the move"));
+        }
+        records.push(record);
+        good += line.len();
+    }
+    Ok((records, good))
+}
+
+/// What the records say, folded.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Source, target and namespace of the move.
+    pub(super) started: Option<(String, String, String)>,
+    /// `spec.paused` as it was, by source UID of what this move paused.
+    pub(super) was_paused: BTreeMap<String, Option<bool>>,
+    /// The newest plan.
+    pub(super) planned: Vec<Planned>,
+    /// Everything that this move may ever have created.
+    pub(super) ever_planned: BTreeSet<Reference>,
+    /// Target UIDs by source UID.
+    pub(super) created: HashMap<String, String>,
+    /// True after the point of no return.
+    pub(super) committed: bool,
+    /// Objects of the finished move.
+    pub(super) done: Option<usize>,
+}
+
+impl State {
+    /// Folds all records.
+    pub(super) fn of(records: Vec<Record>) -> Self {
+        let mut state = Self::default();
+        for record in records {
+            state.add(record);
+        }
+        state
+    }
+
+    /// Takes in one more record.
+    pub(super) fn add(&mut self, record: Record) {
+        match record {
+            Record::Started {
+                source,
+                target,
+                namespace,
+                ..
+            } => self.started = Some((source, target, namespace)),
+            Record::Pausing { object, was } => {
+                self.was_paused.entry(object.uid).or_insert(was);
+            }
+            Record::Released => self.was_paused.clear(),
+            Record::Planned { objects } => {
+                self.ever_planned
+                    .extend(objects.iter().map(|p| p.object.clone()));
+                self.planned = objects;
+            }
+            Record::Created { uids } => self.created.extend(uids),
+            Record::Committed => self.committed = true,
+            Record::Deleted { .. } | Record::Unpaused => {}
+            Record::Done { objects } => self.done = Some(objects),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn started() -> Record {
+        Record::Started {
+            format: FORMAT,
+            source: "a".into(),
+            target: "b".into(),
+            namespace: "n".into(),
+        }
+    }
+
+    #[test]
+    fn survives_a_torn_last_line_and_refuses_a_second_writer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("move.jsonl");
+        let journal = FileJournal::open(&path).unwrap();
+        journal.append(&started()).unwrap();
+        journal.append(&Record::Committed).unwrap();
+        assert_eq!(
+            FileJournal::open(&path).unwrap_err().kind(),
+            Kind::Locked,
+            "two processes must not share a journal"
+        );
+        drop(journal);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let journal = FileJournal::open(&path).unwrap();
+            let records = journal.load();
+            let lines = whole[..cut].iter().filter(|b| **b == b'\n').count();
+            assert_eq!(records.len(), lines, "cut at {cut}");
+            journal.append(&Record::Released).unwrap();
+            drop(journal);
+            assert_eq!(FileJournal::open(&path).unwrap().load().len(), lines + 1);
+        }
+    }
+
+    #[test]
+    fn refuses_damage_and_foreign_formats() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("move.jsonl");
+        std::fs::write(&path, "{\"record\":\"committed\"}\nnonsense\n{}\n").unwrap();
+        let e = FileJournal::open(&path).unwrap_err();
+        assert!(e.to_string().contains("move.jsonl:2"), "{e}");
+        std::fs::write(
+            &path,
+            "{\"record\":\"started\",\"format\":9,\"source\":\"a\",\"target\":\"b\",\"namespace\":\"n\"}\n",
+        )
+        .unwrap();
+        let e = FileJournal::open(&path).unwrap_err();
+        assert!(e.to_string().contains("format 9"), "{e}");
+    }
+}

@@ -1,12 +1,18 @@
 //! What can be installed (components) and where (providers), as data from `embedded/` and `providers/`. Must not talk to anything.
 
+pub mod assets;
+mod load;
 mod profile;
+mod select;
+pub mod template;
+pub(crate) mod yaml;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use load::short_name;
 pub use profile::Profile;
 
 /// Everything mctl can install, after a profile was applied.
@@ -40,9 +46,20 @@ pub struct Component {
     /// Helm chart, if it is one.
     #[serde(default)]
     pub chart: Option<Chart>,
-    /// Manifest files, in order: `vendor:<path below assets/vendor/manifests>` or `own:<path below the component's manifests/>`.
+    /// Manifest files, in order: `vendor:<path below assets/vendor/manifests>` (taken as it is, apart from the upstream
+    /// rules in [`crate::render`]), `own:<path below the component's manifests/>` (a template) or `raw:<path below the
+    /// component's manifests/>` (not a template: alerts, dashboards).
     #[serde(default)]
     pub manifests: Vec<String>,
+    /// Values of `${NAME:=default}` in vendored manifests.
+    #[serde(default)]
+    pub variables: BTreeMap<String, String>,
+    /// Changes to objects of the manifests; templates.
+    #[serde(default)]
+    pub patches: Vec<ObjectPatch>,
+    /// Role in Cluster API, if it is one of its providers.
+    #[serde(default)]
+    pub cluster_api_provider: Option<String>,
     /// Container images it runs.
     #[serde(default)]
     pub images: Vec<String>,
@@ -55,6 +72,9 @@ pub struct Component {
     /// True: cannot be switched off in the document.
     #[serde(default)]
     pub required: bool,
+    /// How Flux keeps it.
+    #[serde(default)]
+    pub flux: FluxSettings,
 }
 
 fn both() -> Vec<Target> {
@@ -62,7 +82,7 @@ fn both() -> Vec<Target> {
 }
 
 /// When and by whom a component is installed first; afterwards Flux keeps all of them from the platform artifact.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Stage {
     /// Applied by mctl itself (Cluster API, Flux, the manager).
@@ -81,6 +101,32 @@ pub enum Target {
     Temporary,
     /// The new management cluster.
     Management,
+}
+
+/// A change to objects of a component's manifests.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectPatch {
+    /// Kind of the objects.
+    pub kind: String,
+    /// Name; every object of the kind if absent.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Merged over the object: maps by key, lists of maps with a `name` by that name, `null` removes, other lists are
+    /// replaced. A template.
+    pub merge: Value,
+}
+
+/// How Flux keeps a component.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct FluxSettings {
+    /// How often it is compared with the cluster; 1m if absent.
+    pub interval: Option<String>,
+    /// How long it may take to become ready; 5m if absent.
+    pub timeout: Option<String>,
+    /// `healthCheckExprs` of its Kustomization: what ready means for kinds that Flux does not know.
+    pub health: Vec<Value>,
 }
 
 /// A Helm chart.

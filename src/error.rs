@@ -57,6 +57,7 @@ struct Diagnostic {
     causes: Vec<String>,
     fixes: Vec<String>,
     state: Option<String>,
+    detail: Option<String>,
 }
 
 impl Error {
@@ -69,6 +70,7 @@ impl Error {
             causes: Vec::new(),
             fixes: Vec::new(),
             state: None,
+            detail: None,
         }))
     }
 
@@ -102,6 +104,13 @@ impl Error {
     #[must_use]
     pub fn state(mut self, state: impl Into<String>) -> Self {
         self.0.state = Some(state.into());
+        self
+    }
+
+    /// A text of several lines, shown as it is in place of the causes: findings with their source lines.
+    #[must_use]
+    pub fn detail(mut self, text: impl Into<String>) -> Self {
+        self.0.detail = Some(text.into());
         self
     }
 
@@ -181,8 +190,13 @@ impl fmt::Display for Error {
         if let Some(p) = &d.place {
             write!(f, "\n  where: {p}")?;
         }
-        for c in &d.causes {
-            write!(f, "\n  why:   {c}")?;
+        match &d.detail {
+            Some(text) => write!(f, "\n\n{text}\n")?,
+            None => {
+                for c in &d.causes {
+                    write!(f, "\n  why:   {c}")?;
+                }
+            }
         }
         if let Some(s) = &d.state {
             write!(f, "\n  state: {s}")?;

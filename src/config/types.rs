@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::forms::{self, form};
+
 /// Describes one management cluster: `apiVersion: mctl.giantswarm.io/v1alpha1, kind: ManagementCluster`.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -26,19 +28,23 @@ use serde_json::Value;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ManagementClusterSpec {
     /// Customer that the cluster belongs to; a DNS label.
+    #[schemars(transform = form(forms::LABEL), example = &"acme")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer: Option<String>,
     /// DNS name below which the cluster's services are published.
+    #[schemars(transform = form(forms::DOMAIN), example = "golem.acme.example.io")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub base_domain: Option<String>,
     /// Infrastructure provider; exactly one.
     pub provider: ProviderSpec,
     /// Kubernetes version, `v1.36.3`; the provider's default if absent.
+    #[schemars(transform = form(forms::VERSION), example = "v1.36.3")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kubernetes_version: Option<String>,
     /// Control plane.
     pub control_plane: ControlPlane,
-    /// Pools of worker machines.
+    /// Pools of worker machines; without any, the control plane runs everything.
+    #[schemars(length(max = 50), transform = forms::ListKey("name"))]
     pub node_pools: Vec<NodePool>,
     /// Sources of platform and customer configuration.
     pub gitops: Gitops,
@@ -47,12 +53,14 @@ pub struct ManagementClusterSpec {
     /// Address ranges.
     pub network: Network,
     /// Switches and values per component, by component name.
+    #[schemars(extend("maxProperties" = 128))]
     pub components: BTreeMap<String, ComponentSettings>,
 }
 
 /// Infrastructure provider; exactly one field is set. Absent means Docker.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = forms::one_of)]
 pub struct ProviderSpec {
     /// Machines are containers of a Docker engine.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,9 +87,11 @@ impl ProviderSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DockerProvider {
     /// Node image; the catalog's image for the Kubernetes version if absent.
+    #[schemars(transform = form(forms::IMAGE), example = "docker.io/kindest/node:v1.36.3")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub node_image: Option<String>,
     /// Extra mounts of every machine.
+    #[schemars(length(max = 16), transform = forms::ListKey("containerPath"))]
     pub extra_mounts: Vec<ExtraMount>,
 }
 
@@ -90,8 +100,10 @@ pub struct DockerProvider {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ExtraMount {
     /// Absolute path on the host.
+    #[schemars(transform = form(forms::HOST_PATH), example = "/srv/data")]
     pub host_path: String,
     /// Absolute path in the machine.
+    #[schemars(transform = form(forms::MOUNT_PATH), example = "/var/mnt/data")]
     pub container_path: String,
     /// Mounted read-only.
     #[serde(default)]
@@ -103,6 +115,7 @@ pub struct ExtraMount {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ControlPlane {
     /// Number of machines: 1 or 3.
+    #[schemars(extend("enum" = [1, 3]))]
     pub replicas: u32,
 }
 
@@ -117,13 +130,24 @@ impl Default for ControlPlane {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodePool {
     /// Name; a DNS label, unique in the document.
+    #[schemars(transform = form(forms::NAME), example = &"default")]
     pub name: String,
     /// Number of machines.
+    #[schemars(range(max = 100))]
     #[serde(default = "one")]
     pub replicas: u32,
     /// Labels of its nodes.
+    #[schemars(schema_with = "labels", example = BTreeMap::from([("example.io/disk", "fast")]))]
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+}
+
+fn labels(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 32,
+        "additionalProperties": forms::LABEL_VALUE.schema(),
+    })
 }
 
 fn one() -> u32 {
@@ -142,6 +166,7 @@ pub struct Gitops {
 /// The customer's source: a Git repository or an OCI artifact; exactly one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(transform = forms::one_of)]
 pub struct CustomerSource {
     /// Git repository.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -154,16 +179,21 @@ pub struct CustomerSource {
 /// A Git repository.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("x-kubernetes-validations" = forms::git_rules()))]
 pub struct GitSource {
     /// `https://` or `ssh://` address.
+    #[schemars(transform = form(forms::GIT_URL), example = "https://git.example.io/acme/golem.git")]
     pub url: String,
     /// Branch.
+    #[schemars(transform = form(forms::BRANCH))]
     #[serde(default = "main_branch")]
     pub branch: String,
     /// Folder in the repository.
+    #[schemars(transform = form(forms::FOLDER))]
     #[serde(default = "root_path")]
     pub path: String,
     /// Name of a Secret in `flux-system` with credentials; created by the customer.
+    #[schemars(transform = form(forms::DOMAIN), example = "git-credentials")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<String>,
 }
@@ -172,15 +202,19 @@ pub struct GitSource {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct OciSource {
-    /// `oci://` address.
+    /// `oci://` address, without tag.
+    #[schemars(transform = form(forms::OCI_URL), example = "oci://registry.example.io/acme/golem")]
     pub url: String,
     /// Tag.
+    #[schemars(transform = form(forms::TAG))]
     #[serde(default = "latest")]
     pub tag: String,
     /// Folder in the artifact.
+    #[schemars(transform = form(forms::FOLDER))]
     #[serde(default = "root_path")]
     pub path: String,
     /// Name of a Secret in `flux-system` with credentials.
+    #[schemars(transform = form(forms::DOMAIN), example = "registry-credentials")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<String>,
 }
@@ -202,6 +236,7 @@ fn latest() -> String {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Registry {
     /// Mirrors tried by every node before an upstream registry.
+    #[schemars(length(max = 32), transform = forms::ListKey("upstream"))]
     pub mirrors: Vec<Mirror>,
 }
 
@@ -210,18 +245,33 @@ pub struct Registry {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Mirror {
     /// Upstream registry host, `registry.k8s.io`, or `*` for all.
+    #[schemars(transform = form(forms::REGISTRY_HOST), example = "registry.k8s.io")]
     pub upstream: String,
     /// Addresses tried in order, `https://mirror.example.io`.
+    #[schemars(schema_with = "endpoints")]
     pub endpoints: Vec<String>,
+}
+
+fn endpoints(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 8,
+        "x-kubernetes-list-type": "set",
+        "items": forms::ENDPOINT.example("https://mirror.example.io"),
+    })
 }
 
 /// Address ranges of pods and services.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[schemars(extend("x-kubernetes-validations" = forms::network_rules()))]
 pub struct Network {
-    /// Pod addresses.
+    /// Pod addresses; every node takes a /24 of them. Cannot be changed later.
+    #[schemars(transform = form(forms::CIDR), example = "192.168.0.0/16")]
     pub pod_cidr: String,
-    /// Service addresses.
+    /// Service addresses. Cannot be changed later.
+    #[schemars(transform = form(forms::CIDR), example = "10.128.0.0/16")]
     pub service_cidr: String,
 }
 
@@ -268,6 +318,7 @@ pub struct ManagementClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub platform_digest: Option<String>,
     /// Conditions: `Ready`, `ControlPlaneReady`, `WorkersReady`, `MonitoringHeartbeat`, `Component<Name>` …
+    #[schemars(transform = forms::ListKey("type"))]
     pub conditions: Vec<Condition>,
 }
 

@@ -1,0 +1,3 @@
+//! The document: reading, messages, schema, output.
+
+mod cases;

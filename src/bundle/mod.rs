@@ -23,7 +23,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use self::source::Source;
-use crate::{Error, Kind, Result, catalog::Profile, error::Context};
+use crate::{
+    Error, Kind, Result,
+    catalog::{Profile, yaml},
+    error::Context,
+};
 
 pub use self::{
     blob::{Blob, Part, Reader},
@@ -191,6 +195,12 @@ impl Bundle {
         })
     }
 
+    /// True when the bundle's graph reaches this content.
+    pub fn holds(&self, digest: &Digest) -> bool {
+        let layout = &self.0.layout;
+        layout.manifests.contains_key(digest) || layout.blobs.contains_key(digest)
+    }
+
     fn required(&self, digest: &Digest) -> Result<Blob> {
         self.blob(digest)?.ok_or_else(|| {
             Error::failed(format!(
@@ -297,8 +307,7 @@ struct ProfileMetadata {
 }
 
 fn parse_profile(bytes: &[u8]) -> Result<Profile, String> {
-    let text = std::str::from_utf8(bytes).map_err(|e| e.to_string())?;
-    let document: ProfileDocument = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+    let document: ProfileDocument = yaml::one(bytes)?;
     let version = format!("{}/v1alpha1", crate::GROUP);
     if document.kind != "Profile" || document.api_version != version {
         return Err(format!("it is no Profile of {version}"));

@@ -1,16 +1,10 @@
 //! The charts that mctl carries, as the registry serves them. Must not render them.
 
-use rust_embed::RustEmbed;
-
 use super::{
     Store,
     artifact::{chart, chart_tag},
 };
-use crate::{Error, GROUP, Result};
-
-#[derive(RustEmbed)]
-#[folder = "assets/vendor/charts"]
-struct Charts;
+use crate::{Error, GROUP, Result, catalog::assets};
 
 /// Repository of a chart: `mctl.giantswarm.io/charts/<name>`.
 pub fn repository(name: &str) -> String {
@@ -19,16 +13,13 @@ pub fn repository(name: &str) -> String {
 
 /// Puts every embedded chart into the store, under its version as tag.
 pub fn put_all(store: &Store) -> Result<()> {
-    for file in Charts::iter() {
+    for (file, content) in assets::charts() {
         let (name, version) = split(&file)
             .ok_or_else(|| Error::failed(format!("{file} is no name of a packaged chart")))?;
-        let content = Charts::get(&file)
-            .map(|f| f.data.into_owned())
-            .unwrap_or_default();
         store.put_artifact(
             &repository(name),
             &chart_tag(version),
-            chart(content, name, version)?,
+            chart(content.into_owned(), name, version)?,
         )?;
     }
     Ok(())

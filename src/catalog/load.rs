@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::de::DeserializeOwned;
 
-use super::{Catalog, Component, Provider, assets, yaml};
+use super::{Catalog, Component, MANAGEMENT_CLUSTER_CRD, Provider, assets, yaml};
 use crate::{Error, Kind, Result};
 
 impl Catalog {
     /// The catalog compiled into this executable.
     pub fn embedded() -> Result<Self> {
         let mut problems = Vec::new();
-        let catalog = Self {
+        let mut catalog = Self {
             components: read(
                 assets::component_files(),
                 "component.yaml",
@@ -28,6 +28,11 @@ impl Catalog {
             ),
             profile: None,
         };
+        for component in catalog.components.values_mut() {
+            if component.version == "mctl" {
+                component.version = crate::VERSION.to_owned();
+            }
+        }
         for component in catalog.components.values() {
             catalog.check_component(component, &mut problems);
         }
@@ -58,9 +63,8 @@ impl Catalog {
             problem(format!("no chart {}-{}.tgz", chart.name, chart.version));
         }
         for manifest in &component.manifests {
-            match component.manifest(manifest) {
-                Some(_) => {}
-                None => problem(format!("no file for `{manifest}`")),
+            if manifest != MANAGEMENT_CLUSTER_CRD && component.manifest(manifest).is_none() {
+                problem(format!("no file for `{manifest}`"));
             }
         }
         if component.clusters.is_empty() {

@@ -15,6 +15,9 @@ use serde_json::Value;
 pub(crate) use load::short_name;
 pub use profile::Profile;
 
+/// Entry of [`Component::manifests`] for the definition of `ManagementCluster`, which comes from the types.
+pub const MANAGEMENT_CLUSTER_CRD: &str = "crd:managementclusters";
+
 /// Everything mctl can install, after a profile was applied.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
@@ -34,7 +37,7 @@ pub struct Component {
     pub name: String,
     /// One sentence for people.
     pub description: String,
-    /// Upstream version.
+    /// Upstream version; `mctl` for this executable's own.
     pub version: String,
     /// Namespace of its workloads.
     pub namespace: String,
@@ -48,7 +51,8 @@ pub struct Component {
     pub chart: Option<Chart>,
     /// Manifest files, in order: `vendor:<path below assets/vendor/manifests>` (taken as it is, apart from the upstream
     /// rules in [`crate::render`]), `own:<path below the component's manifests/>` (a template) or `raw:<path below the
-    /// component's manifests/>` (not a template: alerts, dashboards).
+    /// component's manifests/>` (not a template: alerts, dashboards). `own:/<component>/<path>` is another component's
+    /// template.
     #[serde(default)]
     pub manifests: Vec<String>,
     /// Values of `${NAME:=default}` in vendored manifests.

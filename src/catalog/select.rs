@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::Value;
-
 use super::{Catalog, Component, Profile, Provider, assets, short_name};
 use crate::{Error, Kind, Result, config::ManagementCluster};
 
@@ -118,7 +116,13 @@ impl Component {
     pub fn manifest(&self, manifest: &str) -> Option<assets::Bytes> {
         match manifest.split_once(':')? {
             ("vendor", path) => assets::vendor(path),
-            ("own" | "raw", path) => assets::component(&format!("{}/manifests/{path}", self.name)),
+            ("own" | "raw", path) => {
+                let (component, path) = match path.strip_prefix('/') {
+                    Some(other) => other.split_once('/')?,
+                    None => (self.name.as_str(), path),
+                };
+                assets::component(&format!("{component}/manifests/{path}"))
+            }
             _ => None,
         }
     }
@@ -143,8 +147,8 @@ impl Provider {
         assets::provider(&format!("{}/templates/{path}", self.name))
     }
 
-    /// A value of `values` by key; null if absent.
-    pub fn value(&self, key: &str) -> &Value {
-        self.values.get(key).unwrap_or(&Value::Null)
+    /// Text of its `values.yaml`, if it has one: what its templates share.
+    pub fn shared_values(&self) -> Option<assets::Bytes> {
+        assets::provider(&format!("{}/values.yaml", self.name))
     }
 }

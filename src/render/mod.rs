@@ -1,15 +1,33 @@
 //! Renders Kubernetes objects and the platform artifact from document, catalog and environment. Pure: must not talk to anything; bootstrap and manager share it.
 
+mod cluster;
+mod component;
+mod object;
+mod platform;
+mod scope;
+mod upstream;
+
 use std::collections::BTreeMap;
 
 use kube::core::DynamicObject;
 
 use crate::{
-    Error, Result,
+    Result,
     catalog::{Catalog, Component, Target},
     config::ManagementCluster,
     environment::Environment,
 };
+
+/// Namespace of mctl's manager and its state.
+pub const NAMESPACE: &str = "giantswarm";
+/// Namespace of the Cluster API objects that describe the management cluster itself.
+pub const ORGANIZATION_NAMESPACE: &str = "org-giantswarm";
+/// Namespace of the Flux instance that keeps the platform, and of its objects.
+pub const FLUX_NAMESPACE: &str = "flux-giantswarm";
+/// Secret in [`FLUX_NAMESPACE`] with the CA (key `ca.crt`) that Flux's sources trust.
+pub const REGISTRY_CA_SECRET: &str = "mctl-registry-ca";
+/// Registry of the manager, as Flux in the management cluster reaches it.
+pub const MANAGER_REGISTRY: &str = "mctl.giantswarm.svc:5000";
 
 /// Everything rendering looks at.
 #[derive(Clone, Copy)]
@@ -44,24 +62,21 @@ pub struct CertificateRequest {
 
 /// Objects of a component for one cluster. A `cluster-addon` rendered for [`Target::Temporary`] carries `spec.kubeConfig`
 /// and installs into the new cluster; rendered for [`Target::Management`] it does not.
-pub fn component(_: Context<'_>, component: &Component, _: Target) -> Result<Rendered> {
-    Err(Error::failed(format!(
-        "{}: rendering is not written",
-        component.name
-    )))
+pub fn component(context: Context<'_>, component: &Component, target: Target) -> Result<Rendered> {
+    component::render(context, component, target)
 }
 
-/// Cluster API objects that describe the management cluster itself, in namespace `org-giantswarm`.
-pub fn cluster(_: Context<'_>) -> Result<Vec<DynamicObject>> {
-    Err(Error::failed("rendering is not written"))
+/// Cluster API objects that describe the management cluster itself, in namespace [`ORGANIZATION_NAMESPACE`].
+pub fn cluster(context: Context<'_>) -> Result<Vec<DynamicObject>> {
+    cluster::render(context)
 }
 
 /// Files of the platform artifact by path: one Kustomization per component at the root, its objects below `components/<name>/`.
-pub fn platform(_: Context<'_>) -> Result<BTreeMap<String, Vec<u8>>> {
-    Err(Error::failed("rendering is not written"))
+pub fn platform(context: Context<'_>) -> Result<BTreeMap<String, Vec<u8>>> {
+    platform::files(context)
 }
 
-/// Objects that make `flux-giantswarm` follow the platform artifact: OCIRepository and root Kustomization.
-pub fn root(_: Context<'_>) -> Result<Vec<DynamicObject>> {
-    Err(Error::failed("rendering is not written"))
+/// Objects that make `flux-giantswarm` follow the platform artifact: OCIRepository, root Kustomization and the CA's Secret.
+pub fn root(context: Context<'_>) -> Result<Vec<DynamicObject>> {
+    platform::root(context)
 }

@@ -1,5 +1,8 @@
 //! Fast tests of the library from outside, in one binary to link once. Needs no cluster and no engine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod catalog;
 mod config;
 mod pki;
+mod render;
+mod samples;

@@ -1,0 +1,229 @@
+//! What is rendered from sample documents.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use mctl::{catalog::Target, render};
+use serde_json::{Value, json};
+
+use crate::samples::{Sample, data};
+
+#[test]
+fn every_component_renders_for_its_clusters_and_is_quick() {
+    let sample = Sample::new(json!({})).with_profile();
+    for component in sample.catalog.components.values() {
+        for target in &component.clusters {
+            let start = std::time::Instant::now();
+            let rendered = sample.component(&component.name, *target);
+            println!(
+                "{:<40} {target:?}: {} objects in {:?}",
+                component.name,
+                rendered.objects.len(),
+                start.elapsed()
+            );
+        }
+    }
+    let start = std::time::Instant::now();
+    let files = render::platform(sample.context()).unwrap_or_else(|e| panic!("{e}"));
+    let size: usize = files.values().map(Vec::len).sum();
+    println!(
+        "platform: {} files, {size} bytes in {:?}",
+        files.len(),
+        start.elapsed()
+    );
+    assert_eq!(
+        files,
+        render::platform(sample.context()).unwrap(),
+        "not deterministic"
+    );
+}
+
+#[test]
+fn cilium_is_the_same_release_from_both_clusters() {
+    let sample = Sample::new(json!({})).with_profile();
+    let mut temporary = data(&sample.component("cilium", Target::Temporary).objects);
+    let management = data(&sample.component("cilium", Target::Management).objects);
+    insta::assert_json_snapshot!("cilium-temporary", temporary);
+    let spec = temporary[1]["spec"].as_object_mut().unwrap();
+    assert_eq!(
+        spec.shift_remove("kubeConfig"),
+        Some(json!({"secretRef": {"name": "golem-kubeconfig"}}))
+    );
+    temporary[0]["spec"]["url"] =
+        json!("oci://mctl.giantswarm.svc:5000/mctl.giantswarm.io/charts/cilium");
+    assert_eq!(temporary, management);
+}
+
+#[test]
+fn cluster_of_one_machine() {
+    let sample = Sample::new(json!({})).with_profile();
+    insta::assert_json_snapshot!(
+        "cluster-small",
+        data(&render::cluster(sample.context()).unwrap())
+    );
+}
+
+#[test]
+fn cluster_with_everything() {
+    let mut sample = Sample::new(json!({
+        "kubernetesVersion": "v1.35.5", "controlPlane": {"replicas": 3},
+        "nodePools": [{"name": "a", "replicas": 4, "labels": {"x": "y"}}, {"name": "b"}],
+        "provider": {"docker": {"extraMounts": [{"hostPath": "/data", "containerPath": "/mnt", "readOnly": true}]}},
+        "registry": {"mirrors": [
+            {"upstream": "*", "endpoints": ["https://a.example.io", "https://b.example.io"]},
+            {"upstream": "quay.io", "endpoints": ["http://c.example.io:5000"]}]},
+    }));
+    sample.environment.load_balancer_image = None;
+    sample.environment.node_image = String::new();
+    sample.environment.engine_socket = String::new();
+    let objects = data(&render::cluster(sample.context()).unwrap());
+    insta::assert_json_snapshot!("cluster-large", objects);
+    let replicas: i64 = objects
+        .iter()
+        .filter(|o| {
+            o["kind"] == "MachineDeployment"
+                && o["metadata"]["labels"]["mctl.giantswarm.io/node-pool"] == "a"
+        })
+        .map(|o| o["spec"]["replicas"].as_i64().unwrap())
+        .sum();
+    assert_eq!(replicas, 4);
+}
+
+#[test]
+fn flux_and_manager() {
+    let sample = Sample::new(json!({}));
+    insta::assert_json_snapshot!(
+        "flux-temporary",
+        data(
+            &sample
+                .component("flux-giantswarm", Target::Temporary)
+                .objects
+        )
+    );
+    insta::assert_json_snapshot!("root", data(&render::root(sample.context()).unwrap()));
+    let sample = Sample::new(
+        json!({"gitops": {"customer": {"git": {"url": "https://example.io/x.git", "secretRef": "key"}}},
+        "controlPlane": {"replicas": 3}}),
+    );
+    let customer: Vec<Value> = data(&sample.component("flux-system", Target::Management).objects)
+        .into_iter()
+        .filter(|o| o["metadata"]["name"] == "customer")
+        .collect();
+    insta::assert_json_snapshot!("flux-customer", customer);
+    let manager: Vec<Value> = data(&sample.component("mctl", Target::Management).objects)
+        .into_iter()
+        .filter(|o| o["kind"] == "Deployment")
+        .collect();
+    insta::assert_json_snapshot!("manager", manager);
+}
+
+#[test]
+fn cluster_api_without_cert_manager() {
+    let sample = Sample::new(json!({}));
+    let mut secrets = BTreeSet::new();
+    for name in [
+        "core",
+        "bootstrap-kubeadm",
+        "control-plane-kubeadm",
+        "infrastructure-docker",
+    ] {
+        let rendered = sample.component(&format!("cluster-api-{name}"), Target::Management);
+        secrets.extend(rendered.certificates.iter().map(|c| c.secret.clone()));
+        assert_eq!(rendered.certificates.len(), 1, "{name}");
+        for object in data(&rendered.objects) {
+            let text = object.to_string();
+            assert!(!text.contains("cert-manager"), "{text:.300}");
+            assert_eq!(
+                object["metadata"]["labels"]["clusterctl.cluster.x-k8s.io"],
+                ""
+            );
+            let clients = [object.pointer("/spec/conversion/webhook/clientConfig")]
+                .into_iter()
+                .flatten()
+                .chain(
+                    object["webhooks"]
+                        .as_array()
+                        .into_iter()
+                        .flatten()
+                        .map(|w| &w["clientConfig"]),
+                );
+            for client in clients {
+                assert!(client["caBundle"].as_str().unwrap().len() > 20);
+            }
+            if object["kind"] == "CustomResourceDefinition" {
+                assert_eq!(
+                    object["metadata"]["annotations"]["kustomize.toolkit.fluxcd.io/prune"],
+                    "disabled"
+                );
+            }
+        }
+    }
+    // What the manager may renew is what there is to renew.
+    let manager = data(&sample.component("mctl", Target::Management).objects);
+    let role = manager.iter().find(|o| o["kind"] == "ClusterRole").unwrap();
+    let named = role["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|r| r["resources"] == json!(["secrets"]))
+        .unwrap();
+    let named: BTreeSet<String> = serde_json::from_value(named["resourceNames"].clone()).unwrap();
+    assert_eq!(named, secrets);
+    let docker = sample.component("cluster-api-infrastructure-docker", Target::Temporary);
+    let deployment: Vec<Value> = data(&docker.objects)
+        .into_iter()
+        .filter(|o| o["kind"] == "Deployment")
+        .collect();
+    insta::assert_json_snapshot!("docker-provider", deployment);
+}
+
+#[test]
+fn the_artifact_holds_kustomizations_and_no_keys() {
+    let sample = Sample::new(json!({})).with_profile();
+    let files = render::platform(sample.context()).unwrap();
+    let mut kustomizations = BTreeMap::new();
+    for (path, bytes) in &files {
+        let text = std::str::from_utf8(bytes).unwrap();
+        assert!(!text.contains("PRIVATE KEY"), "{path}");
+        for document in text.split("---\n").filter(|d| !d.is_empty()) {
+            let value: Value = serde_json::from_str(document).unwrap();
+            for (_, secret) in value["data"]
+                .as_object()
+                .filter(|_| value["kind"] == "Secret")
+                .into_iter()
+                .flatten()
+            {
+                let plain = STANDARD.decode(secret.as_str().unwrap()).unwrap();
+                assert!(
+                    !String::from_utf8_lossy(&plain).contains("PRIVATE KEY"),
+                    "{path}"
+                );
+            }
+            if !path.contains('/') && path != "kustomization.yaml" {
+                kustomizations.insert(
+                    value["metadata"]["name"].as_str().unwrap().to_owned(),
+                    value["spec"].clone(),
+                );
+            }
+        }
+    }
+    for (name, spec) in &kustomizations {
+        for need in spec["dependsOn"].as_array().into_iter().flatten() {
+            assert!(
+                kustomizations.contains_key(need["name"].as_str().unwrap()),
+                "{name} needs {need}"
+            );
+        }
+    }
+    insta::assert_json_snapshot!("kustomization-cilium", kustomizations["cilium"]);
+    let listed: Value = serde_json::from_str(
+        std::str::from_utf8(&files["kustomization.yaml"])
+            .unwrap()
+            .trim_start_matches("---\n"),
+    )
+    .unwrap();
+    assert_eq!(
+        listed["resources"].as_array().unwrap().len(),
+        kustomizations.len()
+    );
+}

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::{
@@ -13,7 +12,7 @@ use super::{
 use crate::{
     Error, GROUP, Kind, Result,
     catalog::{Chart, Component, MANAGEMENT_CLUSTER_CRD, Target, yaml},
-    config::ManagementCluster,
+    config,
 };
 
 /// Media type of a chart's layer.
@@ -181,7 +180,7 @@ fn manifests(context: Context<'_>, component: &Component, target: Target) -> Res
 }
 
 fn management_cluster_crd() -> Result<Value> {
-    serde_json::to_value(ManagementCluster::crd()).map_err(|e| {
+    serde_json::to_value(config::crd()).map_err(|e| {
         Error::new(
             Kind::Internal,
             "the definition of ManagementCluster cannot be written",

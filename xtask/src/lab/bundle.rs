@@ -96,6 +96,7 @@ pub fn bundle(images: &Images, progress: &Progress) -> Result<PathBuf> {
     for image in &pins.images {
         recipes.push(images.recipe(image)?);
     }
+    recipes.extend(pins.roots.iter().map(|root| images.root_recipe(root)));
     let profile = data_dir().join(&pins.profile.file);
     let stamp = recipe_hash(&json!({
         "bundle": 1, "images": recipes, "profile": &pins.profile, "text": hash_sources(&profile)?,

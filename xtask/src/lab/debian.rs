@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::cache::{Cache, write_atomic};
-use super::pins::{Deb, DebLock, Debian as Pins};
+use super::deb_lock::{Deb, DebLock};
+use super::pins::Debian as Pins;
 use super::proc::{Run, which};
 use crate::host::sha256_file;
 

@@ -1,6 +1,5 @@
 //! Runs a Docker engine of the lab's own when none answers; must not touch an engine that it did not start.
 
-use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,12 +9,13 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::cache::{Cache, remove_tree, write_atomic};
+use super::cache::{Cache, recipe_hash, remove_tree, write_atomic};
 use super::debian::Debian;
-use super::firewall;
+use super::kernel;
 use super::pins::Pins;
 use super::proc::{Run, tail, which};
 
@@ -35,105 +35,112 @@ pub struct Engine {
     pub bin: Option<PathBuf>,
 }
 
-/// What was on the machine before the engine started, kept until it is stopped.
+/// The lab's engine and what was on the machine before it, kept until it is stopped.
 #[derive(Debug, Serialize, Deserialize)]
-struct Before {
+struct State {
     socket: PathBuf,
     programs: PathBuf,
     exec_root: PathBuf,
-    sysctls: BTreeMap<String, String>,
-    links: Vec<String>,
-    firewall: firewall::Before,
-    made_lib_modules: bool,
+    kernel: kernel::Before,
+}
+
+impl State {
+    fn host(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    fn engine(&self, started: bool) -> Engine {
+        Engine {
+            host: self.host(),
+            ours: true,
+            started,
+            bin: client(&self.programs),
+        }
+    }
 }
 
 /// The engine that answers at `DOCKER_HOST` or the default socket, else the lab's own, started if need be.
 pub fn ensure(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<Engine> {
     let own = load(cache)?;
-    let host = std::env::var("DOCKER_HOST").ok().filter(|h| !h.is_empty());
-    let asked = host
-        .clone()
+    let asked = std::env::var("DOCKER_HOST")
+        .ok()
+        .filter(|host| !host.is_empty())
         .unwrap_or_else(|| format!("unix://{DEFAULT_SOCKET}"));
-    let docker = cache.join("docker");
-    if answers(&asked) {
-        let ours = own
-            .as_ref()
-            .is_some_and(|b| socket_host(&b.socket) == asked);
-        return Ok(Engine {
-            host: asked,
-            ours,
-            started: false,
-            bin: own.and_then(|b| client(&b.programs)),
-        });
-    }
-    if let Some(before) = &own
-        && answers(&socket_host(&before.socket))
-    {
-        return Ok(Engine {
-            host: socket_host(&before.socket),
-            ours: true,
-            started: false,
-            bin: client(&before.programs),
-        });
+    match &own {
+        Some(state) if answers(&state.host()) => return Ok(state.engine(false)),
+        _ if answers(&asked) => {
+            return Ok(Engine {
+                host: asked,
+                ours: false,
+                started: false,
+                bin: None,
+            });
+        }
+        _ => {}
     }
     let _lock = cache.lock("engine")?;
+    let docker = cache.join("docker");
     let programs = programs(cache, pins, debian)?;
-    let before = match own {
+    let state = match own {
         // Dead with its data root intact: the first values are still the ones to go back to.
-        Some(before) => Before { programs, ..before },
-        None => remember(&docker, programs, pins)?,
+        Some(state) => State { programs, ..state },
+        None => State {
+            socket: free_socket(&docker),
+            programs,
+            exec_root: exec_root(&docker),
+            kernel: kernel::remember(&pins.engine)?,
+        },
     };
-    save(cache, &before)?;
-    prepare_kernel(pins)?;
-    start(&docker, &before)?;
-    Ok(Engine {
-        host: socket_host(&before.socket),
-        ours: true,
-        started: true,
-        bin: client(&before.programs),
-    })
+    save(cache, &state)?;
+    kernel::prepare(&pins.engine)?;
+    start(&docker, &state)?;
+    Ok(state.engine(true))
 }
 
 /// Stops the engine that the lab started, removes its data and puts the kernel's settings back; false if there is none.
 pub fn stop(cache: &Cache) -> Result<bool> {
-    let Some(before) = load(cache)? else {
+    let Some(state) = load(cache)? else {
         return Ok(false);
     };
     let _lock = cache.lock("engine")?;
     let docker = cache.join("docker");
-    if let Some(pid) = running_pid(&docker, &before) {
+    if running_pid(&docker, &state).is_none() && docker.join("data").exists() {
+        // Only a living engine ends its containers; when it cannot live, its processes are ended below.
+        let _ = start(&docker, &state);
+    }
+    if let Some(pid) = running_pid(&docker, &state) {
         terminate(pid)?;
     }
-    unmount_below(&[&docker.join("data"), &before.exec_root])?;
-    for dir in [docker.join("data"), before.exec_root.clone()] {
+    for pid in leftovers(&state.programs)? {
+        terminate(pid)?;
+    }
+    kernel::unmount_below(&[&docker.join("data"), &state.exec_root])?;
+    for dir in [docker.join("data"), state.exec_root.clone()] {
         if dir.exists() {
             remove_tree(&dir)?;
         }
     }
-    for link in links()?
-        .into_iter()
-        .filter(|l| is_docker_bridge(l) && !before.links.contains(l))
-    {
-        Run::new("ip").args(["link", "delete", &link]).ok()?;
-    }
-    firewall::restore(&before.firewall)?;
-    for (name, value) in &before.sysctls {
-        if read_sysctl(name).as_deref() != Some(value) {
-            write_sysctl(name, value)?;
-        }
-    }
-    if before.made_lib_modules {
-        let _ = fs::remove_dir("/lib/modules"); // only if still empty
-    }
+    kernel::restore(&state.kernel)?;
     for file in ["engine.pid", "daemon.json", "engine.json"] {
         let _ = fs::remove_file(docker.join(file));
     }
+    let _ = fs::remove_file(&state.socket);
     Ok(true)
 }
 
-/// Whether the lab has an engine to stop.
-pub fn is_ours(cache: &Cache) -> bool {
-    matches!(load(cache), Ok(Some(_)))
+/// The default socket, unless somebody listens there; what is there and does not answer is a leftover.
+fn free_socket(docker: &Path) -> PathBuf {
+    let default = PathBuf::from(DEFAULT_SOCKET);
+    match UnixStream::connect(&default) {
+        Ok(_) => docker.join("docker.sock"),
+        Err(_) => default,
+    }
+}
+
+/// Short, because socket paths are limited; below /run, because it must not outlive the machine's boot.
+fn exec_root(docker: &Path) -> PathBuf {
+    let tag = &recipe_hash(&json!(docker.to_string_lossy()))[..8];
+    PathBuf::from(format!("/run/mctl-lab-{tag}"))
 }
 
 /// Asks an engine whether it is there.
@@ -167,10 +174,6 @@ fn ping(host: &str) -> Result<bool> {
     Ok(reply.starts_with("HTTP/1") && reply.contains(" 200 "))
 }
 
-fn socket_host(socket: &Path) -> String {
-    format!("unix://{}", socket.display())
-}
-
 fn client(programs: &Path) -> Option<PathBuf> {
     let bin = programs.join("usr/bin");
     (which("docker").is_none() && bin.join("docker").exists()).then_some(bin)
@@ -194,7 +197,7 @@ fn programs(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<PathBuf> {
     Ok(entry.join("root"))
 }
 
-fn load(cache: &Cache) -> Result<Option<Before>> {
+fn load(cache: &Cache) -> Result<Option<State>> {
     let path = cache.join("docker/engine.json");
     match fs::read(&path) {
         Ok(bytes) => {
@@ -207,99 +210,22 @@ fn load(cache: &Cache) -> Result<Option<Before>> {
     }
 }
 
-fn save(cache: &Cache, before: &Before) -> Result<()> {
+fn save(cache: &Cache, state: &State) -> Result<()> {
     write_atomic(
         &cache.join("docker/engine.json"),
-        &serde_json::to_vec_pretty(before)?,
+        &serde_json::to_vec_pretty(state)?,
     )
 }
 
-/// Notes what the engine and the clusters in it will change.
-fn remember(docker: &Path, programs: PathBuf, pins: &Pins) -> Result<Before> {
-    let names = pins
-        .engine
-        .sysctls
-        .keys()
-        .chain(&pins.engine.restore_sysctls);
-    let default = PathBuf::from(DEFAULT_SOCKET);
-    // The default one was asked already: what is there and does not answer is a leftover, unless somebody listens.
-    let socket = if UnixStream::connect(&default).is_err() {
-        default
-    } else {
-        docker.join("docker.sock")
-    };
-    let tag = &super::cache::recipe_hash(&json!(docker.to_string_lossy()))[..8];
-    let made_lib_modules = !Path::new("/lib/modules").exists();
-    if made_lib_modules {
-        // Nodes mount it from the host; a kernel without modules has none.
-        fs::create_dir_all("/lib/modules")
-            .context("cannot make /lib/modules (the lab runs as root)")?;
-    }
-    Ok(Before {
-        socket,
-        programs,
-        // Short, because socket paths are limited; below /run, because it must not outlive the machine's boot.
-        exec_root: PathBuf::from(format!("/run/mctl-lab-{tag}")),
-        sysctls: names
-            .filter_map(|n| Some((n.clone(), read_sysctl(n)?)))
-            .collect(),
-        links: links()?,
-        firewall: firewall::before()?,
-        made_lib_modules,
-    })
-}
-
-fn prepare_kernel(pins: &Pins) -> Result<()> {
-    for (name, least) in &pins.engine.sysctls {
-        let now = read_sysctl(name)
-            .and_then(|v| v.parse::<u64>().ok())
-            .unwrap_or(0);
-        if now < *least {
-            write_sysctl(name, &least.to_string())?;
-        }
-    }
-    Ok(())
-}
-
-fn sysctl_path(name: &str) -> PathBuf {
-    Path::new("/proc/sys").join(name.replace('.', "/"))
-}
-
-fn read_sysctl(name: &str) -> Option<String> {
-    fs::read_to_string(sysctl_path(name))
-        .ok()
-        .map(|v| v.trim().to_owned())
-}
-
-fn write_sysctl(name: &str, value: &str) -> Result<()> {
-    fs::write(sysctl_path(name), value)
-        .with_context(|| format!("cannot set {name} to {value} (the lab runs as root)"))
-}
-
-fn links() -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir("/sys/class/net")? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    Ok(names)
-}
-
-fn is_docker_bridge(name: &str) -> bool {
-    name == "docker0"
-        || name
-            .strip_prefix("br-")
-            .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
-}
-
 /// Starts the engine in a session of its own and waits until it answers.
-fn start(docker: &Path, before: &Before) -> Result<()> {
+fn start(docker: &Path, state: &State) -> Result<()> {
     fs::create_dir_all(docker)?;
-    let usr = before.programs.join("usr");
+    let usr = state.programs.join("usr");
     let settings = json!({
         "data-root": docker.join("data"),
-        "exec-root": before.exec_root,
+        "exec-root": state.exec_root,
         "pidfile": docker.join("engine.pid"),
-        "hosts": [socket_host(&before.socket)],
+        "hosts": [state.host()],
         "storage-driver": "overlay2",
         "init-path": usr.join("bin/tini-static"),
         "userland-proxy-path": usr.join("sbin/docker-proxy"),
@@ -310,7 +236,7 @@ fn start(docker: &Path, before: &Before) -> Result<()> {
     });
     let config = docker.join("daemon.json");
     write_atomic(&config, &serde_json::to_vec_pretty(&settings)?)?;
-    if running_pid(docker, before).is_none() {
+    if running_pid(docker, state).is_none() {
         let _ = fs::remove_file(docker.join("engine.pid")); // of a dead engine; its number may be another's by now
     }
     let log_path = docker.join("engine.log");
@@ -342,7 +268,7 @@ fn start(docker: &Path, before: &Before) -> Result<()> {
         .context("cannot start the Docker engine")?;
     let deadline = Instant::now() + Duration::from_secs(90);
     loop {
-        if answers(&socket_host(&before.socket)) {
+        if answers(&state.host()) {
             return Ok(());
         }
         if let Some(status) = child.try_wait()? {
@@ -363,46 +289,52 @@ fn start(docker: &Path, before: &Before) -> Result<()> {
 }
 
 /// Process of the lab's engine, if it is one: a number in a file may be another program's by now.
-fn running_pid(docker: &Path, before: &Before) -> Option<i32> {
-    let pid: i32 = fs::read_to_string(docker.join("engine.pid"))
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+fn running_pid(docker: &Path, state: &State) -> Option<Pid> {
+    let text = fs::read_to_string(docker.join("engine.pid")).ok()?;
+    let pid = text.trim().parse().ok()?;
     let exe = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let ours =
-        exe.starts_with(&before.programs) || exe.to_string_lossy().ends_with("usr/sbin/dockerd");
-    ours.then_some(pid)
+    exe.starts_with(&state.programs)
+        .then(|| Pid::from_raw(pid))
+        .flatten()
 }
 
-fn terminate(pid: i32) -> Result<()> {
-    use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-    let Some(pid) = Pid::from_raw(pid) else {
-        return Ok(());
+/// Processes of the engine's programs that a killed engine left behind.
+fn leftovers(programs: &Path) -> Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        if fs::read_link(entry.path().join("exe")).is_ok_and(|exe| exe.starts_with(programs)) {
+            found.extend(Pid::from_raw(pid));
+        }
+    }
+    Ok(found)
+}
+
+/// Whether a process runs; a dead one that its parent (this very program) has not fetched yet does not.
+fn alive(pid: Pid) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())) else {
+        return false;
     };
-    kill_process(pid, Signal::TERM).context("cannot stop the Docker engine")?;
+    !stat
+        .rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with(['Z', 'X']))
+}
+
+fn terminate(pid: Pid) -> Result<()> {
+    if kill_process(pid, Signal::TERM).is_err() {
+        return Ok(()); // gone already
+    }
     let deadline = Instant::now() + Duration::from_secs(60);
-    while test_kill_process(pid).is_ok() {
+    while alive(pid) {
         if Instant::now() > deadline {
-            kill_process(pid, Signal::KILL)?;
+            kill_process(pid, Signal::KILL).context("cannot stop the Docker engine")?;
             break;
         }
         std::thread::sleep(Duration::from_millis(100));
-    }
-    Ok(())
-}
-
-/// Unmounts what a killed engine left mounted, the deepest first.
-fn unmount_below(dirs: &[&Path]) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let mut points: Vec<&str> = mounts
-        .lines()
-        .filter_map(|l| l.split(' ').nth(1))
-        .filter(|p| dirs.iter().any(|d| Path::new(p).starts_with(d)))
-        .collect();
-    points.sort_by_key(|p| std::cmp::Reverse(p.len()));
-    for point in points {
-        Run::new("umount").args(["-l", point]).ok()?;
     }
     Ok(())
 }
@@ -412,16 +344,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_docker_bridges_are_taken_for_such() {
-        assert!(is_docker_bridge("docker0"));
-        assert!(is_docker_bridge("br-0123456789ab"));
-        assert!(!is_docker_bridge("br-lan"));
-        assert!(!is_docker_bridge("eth0"));
+    fn an_engine_that_is_not_there_does_not_answer() {
+        assert!(!answers("unix:///nonexistent/docker.sock"));
     }
 
     #[test]
-    fn an_engine_that_is_not_there_does_not_answer() {
-        assert!(!answers("unix:///nonexistent/docker.sock"));
+    fn a_dead_child_that_nobody_fetched_is_not_alive() {
+        let child = Command::new("true").spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while alive(pid) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(!alive(pid));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct Images<'a> {
 }
 
 impl Images<'_> {
-    /// What an image's layers are made of.
+    /// What the image's own layer is made of; see also [`Images::root_recipe`].
     pub fn recipe(&self, image: &Image) -> Result<Value> {
         let mut programs = BTreeMap::new();
         for reference in image.programs.values() {
@@ -42,6 +42,8 @@ impl Images<'_> {
         }
         let names: Vec<String> = image.debs.keys().cloned().collect();
         let root = match &image.root {
+            // A layer of its own, which this one does not depend on.
+            Some(_) if image.setup.is_none() => Value::Null,
             Some(name) => self.root_recipe(self.pins.root(name)?),
             None => json!(
                 self.debian
@@ -54,7 +56,8 @@ impl Images<'_> {
         }))
     }
 
-    fn root_recipe(&self, root: &Root) -> Value {
+    /// What a Debian root is made of.
+    pub fn root_recipe(&self, root: &Root) -> Value {
         json!({"root": 1, "pin": root, "epoch": self.pins.epoch})
     }
 

@@ -2,11 +2,13 @@
 
 mod bundle;
 mod cache;
+mod deb_lock;
 mod debian;
 pub mod engine;
 mod firewall;
 mod gomod;
 mod image;
+mod kernel;
 mod layer;
 mod oci;
 mod pins;
@@ -19,9 +21,10 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use cache::Cache;
+use deb_lock::DebLock;
 use debian::Debian;
 use image::Images;
-use pins::{DebLock, Pins};
+use pins::Pins;
 use programs::Builder;
 use progress::Progress;
 

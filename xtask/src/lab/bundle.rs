@@ -28,7 +28,7 @@ pub fn check_disk(cache: &Cache, pins: &Pins, missing: usize, all: usize) -> Res
         return Ok(());
     }
     let stat = rustix::fs::statvfs(cache.root()).context("cannot read the free disk")?;
-    let free = stat.f_bavail * stat.f_frsize >> 30;
+    let free = (stat.f_bavail * stat.f_frsize) >> 30;
     // The build caches are most of it, and grow with what is built.
     let need = (pins.disk_gib * missing as u64)
         .div_ceil(all.max(1) as u64)
@@ -60,6 +60,24 @@ pub fn programs(programs: &[&Program], builder: &Builder, progress: &Progress) -
         )?;
     }
     Ok(())
+}
+
+/// Builds the programs that the machine itself uses and links them below `bin/`.
+pub fn host_programs(
+    cache: &Cache,
+    pins: &Pins,
+    builder: &Builder,
+    progress: &Progress,
+) -> Result<()> {
+    let mut wanted: Vec<&Program> = Vec::new();
+    for reference in pins.host_programs.values() {
+        let (program, _) = pins.program_of(reference)?;
+        if !wanted.iter().any(|p| p.name == program.name) {
+            wanted.push(program);
+        }
+    }
+    programs(&wanted, builder, progress)?;
+    link_host_programs(cache, pins, builder)
 }
 
 /// Builds the programs and images of these names and nothing else.

@@ -34,8 +34,22 @@ pub struct Deb {
     pub package: String,
     /// Its version.
     pub version: String,
+    /// amd64 or all.
+    pub architecture: String,
     /// Digest of the file.
     pub sha256: String,
+}
+
+impl Deb {
+    /// Name of the file that apt downloads it to: an epoch's colon is escaped.
+    pub fn file_name(&self) -> String {
+        format!(
+            "{}_{}_{}.deb",
+            self.package,
+            self.version.replace(':', "%3a"),
+            self.architecture
+        )
+    }
 }
 
 impl DebLock {
@@ -67,5 +81,28 @@ impl DebLock {
             .with_context(|| {
                 format!("debs.lock has no {name}; run `cargo xtask lab --update-debs`")
             })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_as_apt_names_them() {
+        let deb = Deb {
+            suite: "trixie".to_owned(),
+            package: "clang-19".to_owned(),
+            version: "1:19.1.7-3+b1".to_owned(),
+            architecture: "amd64".to_owned(),
+            sha256: String::new(),
+        };
+        assert_eq!(deb.file_name(), "clang-19_1%3a19.1.7-3+b1_amd64.deb");
+    }
+
+    #[test]
+    fn a_package_without_a_suite_is_refused() {
+        assert!(split_deb("clang-19").is_err());
+        assert!(DebLock::default().get("trixie/clang-19").is_err());
     }
 }

@@ -185,49 +185,59 @@ impl<'a> Debian<'a> {
         names.iter().map(|n| self.lock.get(n).cloned()).collect()
     }
 
-    /// Fetches a locked package into a folder and checks its digest.
-    pub fn fetch(&self, name: &str, into: &Path) -> Result<PathBuf> {
-        let deb = self.lock.get(name)?;
-        let Deb { suite, package, .. } = deb;
-        let conf = self.apt_config(suite)?;
-        let file = self.download(Some(&conf), &format!("{package}={}", deb.version), into).with_context(|| {
-            format!(
-                "{suite} does not offer {package} {} any more; `cargo xtask lab --update-debs` takes what it offers now",
-                deb.version
-            )
-        })?;
-        let found = sha256_file(&file)?;
-        if found != deb.sha256 {
-            bail!(
-                "{package} {} of {suite} has sha256 {found}, debs.lock says {}",
-                deb.version,
-                deb.sha256
-            );
+    /// Fetches locked packages (`suite/package`) into a folder and checks their digests; in the order asked for.
+    pub fn fetch(&self, names: &[String], into: &Path) -> Result<Vec<PathBuf>> {
+        let locked = self.locked(names)?;
+        for suite in locked.iter().map(|d| &d.suite).collect::<BTreeSet<_>>() {
+            let wanted: Vec<String> = locked
+                .iter()
+                .filter(|d| d.suite == *suite)
+                .map(|d| format!("{}={}", d.package, d.version))
+                .collect();
+            // One call for all: apt reads the package lists each time.
+            let conf = self.apt_config(suite)?;
+            self.download(Some(&conf), &wanted, into)
+                .with_context(|| {
+                    format!(
+                        "{suite} does not offer {} any more? `cargo xtask lab --update-debs` takes what it offers now",
+                        wanted.join(", ")
+                    )
+                })?;
         }
-        Ok(file)
+        let mut files = Vec::new();
+        for deb in locked {
+            let file = into.join(deb.file_name());
+            let found = sha256_file(&file)?;
+            if found != deb.sha256 {
+                bail!(
+                    "{} has sha256 {found}, debs.lock says {}",
+                    deb.file_name(),
+                    deb.sha256
+                );
+            }
+            files.push(file);
+        }
+        Ok(files)
     }
 
-    /// Fetches a package of the machine's own release; apt checks its signature.
-    pub fn fetch_host(&self, package: &str, into: &Path) -> Result<PathBuf> {
+    /// Fetches packages of the machine's own release; apt checks their signature.
+    pub fn fetch_host(&self, packages: &[String], into: &Path) -> Result<Vec<PathBuf>> {
         self.mirror()?; // reads the lists when there are none
-        self.download(None, package, into)
+        let before = debs_in(into)?;
+        self.download(None, packages, into)?;
+        Ok(debs_in(into)?.difference(&before).cloned().collect())
     }
 
-    fn download(&self, conf: Option<&Path>, what: &str, into: &Path) -> Result<PathBuf> {
+    fn download(&self, conf: Option<&Path>, what: &[String], into: &Path) -> Result<()> {
         fs::create_dir_all(into)?;
-        let into = into.canonicalize()?;
-        let before = debs_in(&into)?;
         let mut run = Run::new("apt-get")
-            .args(["-o", "APT::Sandbox::User=root", "download", what])
-            .dir(&into);
+            .args(["-o", "APT::Sandbox::User=root", "download"])
+            .args(what)
+            .dir(into);
         if let Some(conf) = conf {
             run = run.env("APT_CONFIG", conf);
         }
-        run.log(&self.log()).ok()?;
-        debs_in(&into)?
-            .into_iter()
-            .find(|f| !before.contains(f))
-            .with_context(|| format!("apt-get download {what} brought no file"))
+        run.log(&self.log()).ok()
     }
 
     /// Unpacks packages without running their scripts.
@@ -263,6 +273,7 @@ impl<'a> Debian<'a> {
                 suite: suite.clone(),
                 package: package.clone(),
                 version: field("Version")?,
+                architecture: field("Architecture")?,
                 sha256: field("SHA256")?,
             });
         }
@@ -281,7 +292,10 @@ impl<'a> Debian<'a> {
 
 fn debs_in(dir: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
-    for entry in fs::read_dir(dir)? {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Ok(found);
+    };
+    for entry in entries {
         let path = entry?.path();
         if path.extension().is_some_and(|e| e == "deb") {
             found.insert(path);

@@ -184,13 +184,8 @@ fn programs(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<PathBuf> {
     let recipe = json!({"engine": 1, "debs": debian.locked(&pins.engine.debs)?, "host": pins.engine.host_debs});
     let entry = cache.get_or_make("engine", &recipe, |dir| {
         let downloads = dir.join("debs");
-        let mut debs = Vec::new();
-        for name in &pins.engine.debs {
-            debs.push(debian.fetch(name, &downloads)?);
-        }
-        for package in &pins.engine.host_debs {
-            debs.push(debian.fetch_host(package, &downloads)?);
-        }
+        let mut debs = debian.fetch(&pins.engine.debs, &downloads)?;
+        debs.extend(debian.fetch_host(&pins.engine.host_debs, &downloads)?);
         debian.unpack(&debs, &dir.join("root"))?;
         remove_tree(&downloads)
     })?;
@@ -350,13 +345,14 @@ mod tests {
 
     #[test]
     fn a_dead_child_that_nobody_fetched_is_not_alive() {
-        let child = Command::new("true").spawn().unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
         let pid = Pid::from_child(&child);
         let deadline = Instant::now() + Duration::from_secs(5);
         while alive(pid) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(!alive(pid));
+        child.wait().unwrap();
     }
 
     #[test]

@@ -237,9 +237,11 @@ impl Images<'_> {
         let recipe =
             json!({"certificates": 1, "deb": self.debian.locked(std::slice::from_ref(&name))?});
         let entry = self.cache.get_or_make("files", &recipe, |dir| {
-            let deb = self.debian.fetch(&name, &dir.join("debs"))?;
+            let debs = self
+                .debian
+                .fetch(std::slice::from_ref(&name), &dir.join("debs"))?;
             let root = dir.join("root");
-            self.debian.unpack(&[deb], &root)?;
+            self.debian.unpack(&debs, &root)?;
             let mut files = Vec::new();
             for file in fs::read_dir(root.join("usr/share/ca-certificates/mozilla"))? {
                 files.push(file?.path());
@@ -262,8 +264,9 @@ impl Images<'_> {
             return Ok(());
         }
         let work = self.cache.work_dir("debs")?;
-        for (name, paths) in &image.debs {
-            let deb = self.debian.fetch(name, &work.join("files"))?;
+        let names: Vec<String> = image.debs.keys().cloned().collect();
+        let debs = self.debian.fetch(&names, &work.join("files"))?;
+        for ((name, paths), deb) in image.debs.iter().zip(debs) {
             let unpacked = work.join("root");
             self.debian.unpack(&[deb], &unpacked)?;
             for path in paths {

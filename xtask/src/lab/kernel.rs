@@ -83,11 +83,16 @@ fn write(name: &str, value: &str) -> Result<()> {
 }
 
 fn links() -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir("/sys/class/net")? {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    Ok(names)
+    let text = fs::read_to_string("/proc/net/dev").context("cannot list network links")?;
+    Ok(link_names(&text))
+}
+
+/// Names in `/proc/net/dev`: two lines of headings, then one link a line before a colon.
+fn link_names(text: &str) -> Vec<String> {
+    text.lines()
+        .skip(2)
+        .filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()))
+        .collect()
 }
 
 fn is_docker_bridge(name: &str) -> bool {
@@ -122,6 +127,12 @@ mod tests {
         assert!(is_docker_bridge("br-0123456789ab"));
         assert!(!is_docker_bridge("br-lan"));
         assert!(!is_docker_bridge("eth0"));
+    }
+
+    #[test]
+    fn links_are_read_below_the_headings() {
+        let text = "Inter-| Receive\n face |bytes\n    lo: 1 2\n  eth0:9 9\n";
+        assert_eq!(link_names(text), ["lo", "eth0"]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod pins;
 mod proc;
 mod programs;
 mod progress;
+mod registries;
 
 use std::path::PathBuf;
 
@@ -143,6 +144,12 @@ fn make(cache: &Cache, args: &Args) -> Result<()> {
     let _lock = cache.lock("lab")?;
     cache.clean_work()?;
     let progress = Progress::start();
+    if args.from_registries {
+        let path = registries::pull(cache, pins, &progress)?;
+        bundle::host_programs(cache, pins, &Builder::new(cache)?, &progress)?;
+        progress.say(&format!("bundle: {}", path.display()));
+        return Ok(());
+    }
     let builder = Builder::new(cache)?;
     let missing = pins
         .programs

@@ -14,7 +14,8 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// Annotation with an image's full reference.
+pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -45,14 +46,17 @@ impl Layout {
         for (path, blob) in layers {
             self.link_blob(path, blob)?;
         }
-        let config = self.write_blob(&serde_json::to_vec(&image_config(image, epoch, layers))?)?;
+        let config = write_blob(
+            &self.dir,
+            &serde_json::to_vec(&image_config(image, epoch, layers))?,
+        )?;
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
             "config": descriptor(CONFIG, &config),
             "layers": layers.iter().map(|(_, blob)| descriptor(LAYER, blob)).collect::<Vec<_>>(),
         });
-        let blob = self.write_blob(&serde_json::to_vec(&manifest)?)?;
+        let blob = write_blob(&self.dir, &serde_json::to_vec(&manifest)?)?;
         let mut entry = descriptor(MANIFEST, &blob);
         entry["platform"] = json!({"architecture": "amd64", "os": "linux"});
         entry["annotations"] = json!({REF_NAME: image.name});
@@ -60,21 +64,9 @@ impl Layout {
         Ok(())
     }
 
-    /// Adds something that is not an image: one layer of the artifact's own media type.
+    /// Adds something that is not an image; see [`artifact`].
     pub fn add_artifact(&mut self, name: &str, media_type: &str, bytes: &[u8]) -> Result<()> {
-        let config = self.write_blob(b"{}")?;
-        let layer = self.write_blob(bytes)?;
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "artifactType": media_type,
-            "config": descriptor(EMPTY, &config),
-            "layers": [descriptor(media_type, &layer)],
-        });
-        let blob = self.write_blob(&serde_json::to_vec(&manifest)?)?;
-        let mut entry = descriptor(MANIFEST, &blob);
-        entry["artifactType"] = json!(media_type);
-        entry["annotations"] = json!({REF_NAME: name});
+        let entry = artifact(&self.dir, name, media_type, bytes)?;
         self.manifests.insert(name.to_owned(), entry);
         Ok(())
     }
@@ -97,18 +89,8 @@ impl Layout {
         Ok(())
     }
 
-    fn blob_path(&self, blob: &Blob) -> PathBuf {
-        self.dir.join("blobs/sha256").join(blob.hex())
-    }
-
-    fn write_blob(&self, bytes: &[u8]) -> Result<Blob> {
-        let blob = Blob::of(bytes);
-        fs::write(self.blob_path(&blob), bytes)?;
-        Ok(blob)
-    }
-
     fn link_blob(&self, path: &Path, blob: &Blob) -> Result<()> {
-        let target = self.blob_path(blob);
+        let target = blob_path(&self.dir, blob);
         if target.exists() {
             return Ok(());
         }
@@ -117,6 +99,34 @@ impl Layout {
         }
         Ok(())
     }
+}
+
+/// Writes an artifact of one layer of its own media type; gives its entry in the index.
+pub fn artifact(layout: &Path, name: &str, media_type: &str, bytes: &[u8]) -> Result<Value> {
+    let config = write_blob(layout, b"{}")?;
+    let layer = write_blob(layout, bytes)?;
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "artifactType": media_type,
+        "config": descriptor(EMPTY, &config),
+        "layers": [descriptor(media_type, &layer)],
+    });
+    let blob = write_blob(layout, &serde_json::to_vec(&manifest)?)?;
+    let mut entry = descriptor(MANIFEST, &blob);
+    entry["artifactType"] = json!(media_type);
+    entry["annotations"] = json!({REF_NAME: name});
+    Ok(entry)
+}
+
+fn blob_path(layout: &Path, blob: &Blob) -> PathBuf {
+    layout.join("blobs/sha256").join(blob.hex())
+}
+
+fn write_blob(layout: &Path, bytes: &[u8]) -> Result<Blob> {
+    let blob = Blob::of(bytes);
+    fs::write(blob_path(layout, &blob), bytes)?;
+    Ok(blob)
 }
 
 fn descriptor(media_type: &str, blob: &Blob) -> Value {

@@ -25,6 +25,8 @@ pub struct Pins {
     pub engine: Engine,
     /// The profile in the bundle.
     pub profile: Profile,
+    /// Pulling instead of building.
+    pub registries: Registries,
     /// Debian root file systems.
     #[serde(rename = "root")]
     pub roots: Vec<Root>,
@@ -44,6 +46,20 @@ pub struct Profile {
     pub name: String,
     /// File below the data folder.
     pub file: String,
+}
+
+/// What is pulled where registries can be reached.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Registries {
+    /// Profile of such a bundle, below the data folder.
+    pub profile: String,
+    /// Images that no registry has.
+    pub skip: Vec<String>,
+    /// Images that are not built here.
+    pub more: Vec<String>,
+    /// Image of the lab to the one that its project publishes.
+    pub instead: BTreeMap<String, String>,
 }
 
 /// One Debian root, made by mmdebstrap.

@@ -41,12 +41,6 @@ impl Run {
         self
     }
 
-    /// Removes one variable of the environment.
-    pub fn env_remove(mut self, key: &str) -> Self {
-        self.command.env_remove(key);
-        self
-    }
-
     /// Runs in a folder.
     pub fn dir(mut self, dir: &Path) -> Self {
         self.command.current_dir(dir);

@@ -1,6 +1,6 @@
 //! Builds programs from their Go modules (and one from C), each recipe once; must not know which image uses them.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -172,22 +172,21 @@ fn download(module: &str) -> Result<Download> {
 }
 
 /// Packages that one `go build` can write into one folder: their executables' names differ.
-fn batches(outputs: &std::collections::BTreeMap<String, String>) -> Vec<Vec<(&str, &str)>> {
-    let mut all: Vec<(BTreeSet<&str>, Vec<(&str, &str)>)> = Vec::new();
+fn batches(outputs: &BTreeMap<String, String>) -> Vec<Vec<(&str, &str)>> {
+    let mut all: Vec<Vec<(&str, &str)>> = Vec::new();
     for (name, package) in outputs {
         let executable = gomod::executable(package);
-        match all
-            .iter_mut()
-            .find(|(taken, _)| !taken.contains(executable))
-        {
-            Some((taken, batch)) => {
-                taken.insert(executable);
-                batch.push((name, package));
-            }
-            None => all.push((BTreeSet::from([executable]), vec![(name, package)])),
+        let free = all.iter_mut().find(|batch| {
+            batch
+                .iter()
+                .all(|(_, p)| gomod::executable(p) != executable)
+        });
+        match free {
+            Some(batch) => batch.push((name, package)),
+            None => all.push(vec![(name, package)]),
         }
     }
-    all.into_iter().map(|(_, batch)| batch).collect()
+    all
 }
 
 /// A static program from one C file; whoever has Rust has a C compiler for linking.
@@ -209,7 +208,6 @@ fn compile_c(source: &Path, target: &Path, log: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     #[test]
     fn packages_of_equal_name_are_built_apart() {

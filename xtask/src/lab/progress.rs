@@ -50,11 +50,6 @@ impl Progress {
         self.say(&format!("{name}: {how} in {}", clock(begin.elapsed())));
         result
     }
-
-    /// Time since the run began.
-    pub fn elapsed(&self) -> String {
-        clock(self.started.elapsed())
-    }
 }
 
 fn clock(time: Duration) -> String {

@@ -51,7 +51,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let What::Bootstrap(args) = args.what;
     vendor::run(vendor::Args::default())?;
     let lab = stack::lab(stack::Source::Auto)?;
-    let mctl = release::build()?;
+    let mctl = (args.only != Some(Side::Peer))
+        .then(release::build)
+        .transpose()?;
     let engine = stack::engine()?;
     let result = (|| {
         let (mut peer, mut own) = (Vec::new(), Vec::new());
@@ -60,8 +62,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             if args.only != Some(Side::Mctl) {
                 peer.push(peer::run(&lab, &engine)?);
             }
-            if args.only != Some(Side::Peer) {
-                own.push(bootstrap(&mctl, &lab.bundle, &engine)?);
+            if let Some(mctl) = &mctl {
+                own.push(bootstrap(mctl, &lab.bundle, &engine)?);
             }
         }
         report(&mut peer, &mut own, args.at_most)

@@ -34,8 +34,8 @@ enum Command {
     Generate(generate::Args),
 }
 
-fn main() -> anyhow::Result<()> {
-    match Command::parse() {
+fn main() -> std::process::ExitCode {
+    let result = match Command::parse() {
         Command::Vendor(args) => vendor::run(args),
         Command::Lab(args) => lab::run(args),
         Command::Demo(args) => demo::run(args),
@@ -43,5 +43,12 @@ fn main() -> anyhow::Result<()> {
         Command::Bench(args) => bench::run(args),
         Command::Dist => dist::run(),
         Command::Generate(args) => generate::run(args),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
     }
 }

@@ -27,9 +27,9 @@ pub fn lab(source: Source) -> anyhow::Result<lab::Lab> {
     println!(
         "lab: {}",
         if pull {
-            "pulling images from their registries"
+            "images from their registries"
         } else {
-            "building images from source; a first time takes up to 40 min on 2 cores"
+            "images from source; a first time takes up to 40 min on 2 cores, later ones seconds"
         }
     );
     lab::build(pull)

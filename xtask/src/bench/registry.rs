@@ -15,6 +15,9 @@ use crate::{host, stack};
 const NETWORK: &str = "kind";
 const IMAGE: &str = "mctl-bench/node:peer";
 const CONTAINER: &str = "mctl-bench-node";
+const NODE: &str = "docker.io/kindest/node";
+/// Cluster API asks the engine for it by its upstream name, so that it cannot have another.
+const BALANCER: &str = "docker.io/kindest/haproxy";
 const REF: &str = "org.opencontainers.image.ref.name";
 
 /// An OCI image layout in a folder.
@@ -41,13 +44,17 @@ impl Layout {
             .find(|entry| entry["annotations"][REF] == name)
     }
 
-    /// Full name of the node image.
-    fn node(&self) -> anyhow::Result<&str> {
+    /// Full name of the one image of a repository.
+    fn one(&self, repository: &str) -> anyhow::Result<&str> {
         let entries = self.index["manifests"].as_array().into_iter().flatten();
         let mut names = entries.filter_map(|entry| entry["annotations"][REF].as_str());
+        let of = |name: &&str| {
+            name.strip_prefix(repository)
+                .is_some_and(|tag| tag.starts_with(':'))
+        };
         names
-            .find(|name| name.starts_with("docker.io/kindest/node:"))
-            .context("the bundle has no node image")
+            .find(of)
+            .with_context(|| format!("the bundle has no {repository}"))
     }
 
     fn blob(&self, digest: &str) -> Option<PathBuf> {
@@ -73,6 +80,7 @@ impl Layout {
 pub struct Registry<'a> {
     engine: &'a stack::Engine,
     made_network: bool,
+    loaded_balancer: Option<String>,
     version: String,
 }
 
@@ -80,7 +88,7 @@ impl<'a> Registry<'a> {
     /// Serves the bundle on the network's gateway and makes a node image that pulls from there.
     pub fn start(bundle: &Path, engine: &'a stack::Engine, work: &Path) -> anyhow::Result<Self> {
         let layout = Arc::new(Layout::open(bundle)?);
-        let node = layout.node()?.to_owned();
+        let node = layout.one(NODE)?.to_owned();
         let version = node
             .rsplit_once(':')
             .map(|(_, tag)| tag.to_owned())
@@ -89,11 +97,18 @@ impl<'a> Registry<'a> {
         if made_network {
             docker(engine, &["network", "create", NETWORK])?;
         }
-        let registry = Self {
+        let balancer = layout.one(BALANCER)?.to_owned();
+        let short = balancer.trim_start_matches("docker.io/").to_owned();
+        let mut registry = Self {
             engine,
             made_network,
+            loaded_balancer: None,
             version,
         };
+        if docker(engine, &["image", "inspect", &short]).is_err() {
+            load(&layout, &balancer, &short, engine)?;
+            registry.loaded_balancer = Some(short);
+        }
         let gateway = docker(
             engine,
             &[
@@ -119,7 +134,7 @@ impl<'a> Registry<'a> {
                 std::thread::spawn(move || drop(answer(&layout, &stream)));
             }
         });
-        load(&layout, &node, engine)?;
+        load(&layout, &node, IMAGE, engine)?;
         registry.derive(work, &format!("http://{address}"))?;
         Ok(registry)
     }
@@ -183,6 +198,9 @@ impl<'a> Registry<'a> {
     /// Removes what was made on the engine.
     pub fn stop(self) -> anyhow::Result<()> {
         docker(self.engine, &["rmi", "-f", IMAGE])?;
+        if let Some(balancer) = &self.loaded_balancer {
+            docker(self.engine, &["rmi", "-f", balancer])?;
+        }
         if self.made_network {
             docker(self.engine, &["network", "rm", NETWORK])?;
         }
@@ -190,9 +208,9 @@ impl<'a> Registry<'a> {
     }
 }
 
-/// Loads the node image under the peer's own name.
-fn load(layout: &Layout, name: &str, engine: &stack::Engine) -> anyhow::Result<()> {
-    let descriptor = layout.find(name).context("the bundle has no node image")?;
+/// Loads an image of the bundle into the engine.
+fn load(layout: &Layout, name: &str, tag: &str, engine: &stack::Engine) -> anyhow::Result<()> {
+    let descriptor = layout.find(name).context("an image left the bundle")?;
     let mut manifest = layout.json(descriptor)?;
     if let Some(first) = manifest["manifests"].as_array().and_then(|list| {
         list.iter()
@@ -214,7 +232,7 @@ fn load(layout: &Layout, name: &str, engine: &stack::Engine) -> anyhow::Result<(
         .collect::<anyhow::Result<Vec<_>>>()?;
     let config = digest(&manifest["config"])?;
     let member = |digest: &String| digest.replace(':', "-");
-    let list = serde_json::json!([{ "Config": member(&config), "RepoTags": [IMAGE], "Layers": layers.iter().map(member).collect::<Vec<_>>() }]);
+    let list = serde_json::json!([{ "Config": member(&config), "RepoTags": [tag], "Layers": layers.iter().map(member).collect::<Vec<_>>() }]);
 
     let mut command = Command::new("docker");
     command
@@ -237,10 +255,7 @@ fn load(layout: &Layout, name: &str, engine: &stack::Engine) -> anyhow::Result<(
         )?;
     }
     drop(archive.into_inner()?);
-    ensure!(
-        child.wait()?.success(),
-        "docker could not load the node image"
-    );
+    ensure!(child.wait()?.success(), "docker could not load {name}");
     Ok(())
 }
 
@@ -336,7 +351,7 @@ mod tests {
     fn names_resolve_with_the_registry_they_were_meant_for() {
         let folder = tempfile::tempdir().unwrap();
         let layout = layout(folder.path());
-        assert_eq!(layout.node().unwrap(), "docker.io/kindest/node:v1");
+        assert_eq!(layout.one(NODE).unwrap(), "docker.io/kindest/node:v1");
         assert_eq!(
             resolve(&layout, "/v2/kindest/node/manifests/v1?ns=docker.io")
                 .unwrap()

@@ -134,8 +134,8 @@ pub struct Layout {
     pub manifests: HashMap<Digest, Manifest>,
     /// Digests by repository (`docker.io/library/nginx`) and tag.
     pub repositories: BTreeMap<String, BTreeMap<String, Digest>>,
-    /// All content that something points to, with the manifest that does.
-    pub blobs: HashMap<Digest, Digest>,
+    /// Sizes of all other content by its digest.
+    pub blobs: HashMap<Digest, u64>,
 }
 
 #[derive(Deserialize)]
@@ -315,10 +315,7 @@ impl Walk<'_> {
                     child.digest, child.media_type
                 ));
             }
-            self.layout
-                .blobs
-                .entry(child.digest.clone())
-                .or_insert_with(|| digest.clone());
+            self.layout.blobs.insert(child.digest.clone(), child.size);
         }
         let artifact = !matches!(config.media_type.as_str(), media::CONFIG)
             && !config.media_type.contains("docker.container.image");

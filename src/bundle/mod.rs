@@ -15,6 +15,7 @@ mod verify;
 
 use std::{
     collections::BTreeSet,
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -41,14 +42,19 @@ const PROFILE: &str = "application/vnd.mctl.profile.v1+yaml";
 const MAX_PROFILE: u64 = 1024 * 1024;
 
 /// An opened bundle; cheap to clone, safe to read from many tasks.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Bundle(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     path: PathBuf,
     source: Source,
     layout: Layout,
+}
+
+impl fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Bundle").field(&self.0.path).finish()
+    }
 }
 
 impl Bundle {
@@ -216,25 +222,55 @@ impl Bundle {
         layout.manifests.keys().chain(layout.blobs.keys()).collect()
     }
 
-    /// References (or root digests) that need this content, sorted.
-    pub fn users(&self, digest: &Digest) -> Vec<String> {
-        self.tags()
-            .filter(|(_, _, root)| self.needs(root, digest))
-            .map(|(repository, tag, _)| format!("{repository}:{tag}"))
-            .collect()
+    /// Bytes of all content, each counted once.
+    pub fn size(&self) -> u64 {
+        self.digests()
+            .into_iter()
+            .map(|digest| self.size_of(digest))
+            .sum()
     }
 
-    fn needs(&self, root: &Digest, digest: &Digest) -> bool {
-        root == digest
-            || match self.0.layout.manifests.get(root).map(|m| &m.content) {
-                Some(Content::Image { config, layers, .. }) => {
-                    config.digest == *digest || layers.iter().any(|layer| layer.digest == *digest)
-                }
-                Some(Content::Index(children)) => children
-                    .iter()
-                    .any(|child| self.needs(&child.digest, digest)),
-                None => false,
+    /// Bytes of an image with all that it needs and the bundle holds; content shared with others counts too.
+    pub fn image_size(&self, digest: &Digest) -> u64 {
+        self.reached(digest)
+            .into_iter()
+            .map(|digest| self.size_of(digest))
+            .sum()
+    }
+
+    fn size_of(&self, digest: &Digest) -> u64 {
+        let layout = &self.0.layout;
+        let manifest = layout.manifests.get(digest).map(|m| m.descriptor.size);
+        manifest
+            .or_else(|| layout.blobs.get(digest).copied())
+            .unwrap_or_default()
+    }
+
+    /// A manifest and everything below it. Each once: an index may list the same thing many times.
+    fn reached<'a>(&'a self, root: &'a Digest) -> BTreeSet<&'a Digest> {
+        let mut reached = BTreeSet::new();
+        let mut open = vec![root];
+        while let Some(digest) = open.pop() {
+            if !reached.insert(digest) {
+                continue;
             }
+            match self.0.layout.manifests.get(digest).map(|m| &m.content) {
+                Some(Content::Image { config, layers, .. }) => {
+                    open.extend(std::iter::once(config).chain(layers).map(|d| &d.digest));
+                }
+                Some(Content::Index(children)) => open.extend(children.iter().map(|d| &d.digest)),
+                None => {}
+            }
+        }
+        reached
+    }
+
+    /// References that need this content, sorted.
+    pub fn users(&self, digest: &Digest) -> Vec<String> {
+        self.tags()
+            .filter(|(_, _, root)| self.reached(root).contains(digest))
+            .map(|(repository, tag, _)| format!("{repository}:{tag}"))
+            .collect()
     }
 
     /// Hashes everything on two threads; the callback hears of progress (from either thread).

@@ -46,10 +46,12 @@ pub fn read(file: &File) -> Result<Entries, String> {
             return Ok(entries);
         }
         check_sum(&header, at)?;
-        let size = extension
-            .size
-            .take()
-            .map_or_else(|| number(&header[124..136]), Ok)?;
+        // What an extension says is about the next file, not about another extension.
+        let told = match header[156] {
+            b'x' | b'g' | b'L' => None,
+            _ => extension.size.take(),
+        };
+        let size = told.map_or_else(|| number(&header[124..136]), Ok)?;
         let data = at + BLOCK;
         let end = data
             .checked_add(size)

@@ -1,6 +1,9 @@
 //! Fast tests of the library from outside, in one binary to link once. Needs no cluster and no engine.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod bundle;
+mod bundle_fixture;
+mod bundle_hostile;
 mod catalog;
 mod config;
 mod pki;

@@ -19,6 +19,7 @@ pub mod manager;
 pub mod pki;
 pub mod plan;
 pub mod ports;
+pub mod preflight;
 pub mod registry;
 pub mod render;
 pub mod report;

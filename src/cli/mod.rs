@@ -1,7 +1,80 @@
 //! The command line: arguments, settings, exit codes; must not contain work.
 
+mod bootstrap;
+mod completions;
+mod destroy;
 pub mod env;
+pub mod input;
+mod kubeconfig;
+mod plan;
 
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::{Error, Kind, Result, report::printer};
+
+/// Creates a self-managed Cluster API management cluster from one document, and keeps it so.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mctl",
+    version,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create a management cluster, or go on where an earlier run stopped
+    Bootstrap(bootstrap::Args),
+    /// Show what bootstrap would do; changes nothing
+    Plan(plan::Args),
+    /// Print the kubeconfig of a management cluster
+    Kubeconfig(kubeconfig::Args),
+    /// Remove everything that bootstrap made on this host's engine
+    Destroy(destroy::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    // Before any TLS: exactly one crypto provider.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = Cli::parse();
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            printer::err(&format!("error: {error}"));
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Completions(args) => completions::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Kubeconfig(args) => kubeconfig::run(&args),
+        Command::Bootstrap(args) => wait(bootstrap::run(args)),
+        Command::Destroy(args) => wait(destroy::run(args)),
+    }
+}
+
+/// Runs an asynchronous command.
+fn wait(work: impl Future<Output = Result<()>>) -> Result<()> {
+    crate::telemetry::start("error", false);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime =
+        runtime.map_err(|e| Error::new(Kind::Internal, "cannot start the run time").because(&e))?;
+    let result = runtime.block_on(work);
+    // Threads that still write into a pipe of a child that is gone must not hold up the end.
+    runtime.shutdown_background();
+    result
 }

@@ -1,1 +1,53 @@
-//! To be written.
+//! Shows a run: bars on a terminal, lines otherwise, JSON events on request. Reads events only; must not influence the run.
+
+mod bars;
+mod lines;
+pub mod printer;
+pub mod summary;
+
+use std::io::IsTerminal;
+
+use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
+
+use crate::{
+    cli::env,
+    engine::{event::Event, view::RunView},
+};
+
+/// How progress is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Bars on a terminal, else lines.
+    #[default]
+    Auto,
+    /// Bars.
+    Bars,
+    /// Lines.
+    Lines,
+    /// One JSON event per line on standard output.
+    Json,
+}
+
+/// Shows the events until the sender is gone; the task returns the final picture.
+pub fn spawn(output: Output, events: UnboundedReceiver<Event>) -> JoinHandle<RunView> {
+    let plain = env::get("CI").is_some() || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+    match output {
+        Output::Json => tokio::spawn(json(events)),
+        Output::Bars => tokio::spawn(bars::show(events)),
+        Output::Auto if std::io::stderr().is_terminal() && !plain => {
+            tokio::spawn(bars::show(events))
+        }
+        Output::Auto | Output::Lines => tokio::spawn(lines::show(events)),
+    }
+}
+
+async fn json(mut events: UnboundedReceiver<Event>) -> RunView {
+    let mut view = RunView::default();
+    while let Some(event) = events.recv().await {
+        view.apply(&event);
+        if let Ok(line) = serde_json::to_string(&event) {
+            printer::out(&line);
+        }
+    }
+    view
+}

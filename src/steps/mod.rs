@@ -1,3 +1,66 @@
 //! The steps of a bootstrap, one file per stage. Steps talk through `ports` only and keep what they find in [`state::State`].
 
+mod cluster;
+mod handover;
+mod host;
+mod pivot;
+mod seed;
+mod shared;
 pub mod state;
+mod temporary;
+
+use std::sync::Arc;
+
+use crate::{
+    engine::{Step, Steps},
+    plan::{Plan, StepId, id},
+};
+
+pub use shared::Shared;
+pub use temporary::{NODE_CONTAINER_LABEL, unpack_kind};
+
+/// Implements every step of the plan; `None` for one that has no implementation.
+pub fn all(plan: &Plan, shared: &Arc<Shared>) -> Steps {
+    plan.steps
+        .iter()
+        .filter_map(|s| Some((s.id.clone(), implementation(&s.id, &s.components, shared)?)))
+        .collect()
+}
+
+fn implementation(
+    step: &StepId,
+    components: &[String],
+    shared: &Arc<Shared>,
+) -> Option<Arc<dyn Step>> {
+    let shared = shared.clone();
+    let components = components.to_vec();
+    Some(match step.0.as_str() {
+        id::NETWORK => Arc::new(host::Network(shared)),
+        id::OWN_IMAGE => Arc::new(host::OwnImage(shared)),
+        id::REGISTRY => Arc::new(host::Registry(shared)),
+        id::NODE_IMAGE => Arc::new(host::NodeImage(shared)),
+        id::TEMPORARY_CLUSTER => Arc::new(temporary::TemporaryCluster(shared)),
+        id::TEMPORARY_PROVIDERS => Arc::new(seed::Seed {
+            shared,
+            components,
+            temporary: true,
+        }),
+        id::CONTROL_PLANE => Arc::new(cluster::ControlPlane(shared)),
+        id::PROVIDERS => Arc::new(seed::Seed {
+            shared,
+            components,
+            temporary: false,
+        }),
+        id::MACHINES => Arc::new(cluster::Machines(shared)),
+        id::MANAGER => Arc::new(handover::Manager(shared)),
+        id::PIVOT => Arc::new(pivot::Pivot(shared)),
+        id::HANDOVER => Arc::new(handover::Handover(shared)),
+        id::REMOVE_TEMPORARY => Arc::new(temporary::Remove(shared)),
+        id::PLATFORM => Arc::new(handover::Platform(shared)),
+        id::VERIFY => Arc::new(handover::Verify(shared)),
+        addon => Arc::new(cluster::Addon {
+            shared,
+            component: addon.strip_prefix("addon-")?.to_owned(),
+        }),
+    })
+}

@@ -1,0 +1,423 @@
+//! The new cluster as seen from the temporary one: control plane, add-ons, machines. Must not act after the pivot.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use base64::Engine;
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    seed::object,
+    shared::{FLUX, ORGANIZATION, STALL, Shared, cluster_kind, helm_release_kind, kind},
+    state::MANAGEMENT,
+};
+use crate::{
+    Error, Kind, Result,
+    catalog::{Component, Target},
+    engine::{Observation, Step},
+    environment::Endpoint,
+    ports::{
+        files,
+        kubernetes::{Progress, condition, replicas_ready},
+    },
+    render,
+};
+
+/// First control-plane machine: Cluster API objects applied, API server answers, its Node is registered.
+pub struct ControlPlane(pub Arc<Shared>);
+
+#[async_trait]
+impl Step for ControlPlane {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let shared = &self.0;
+        let environment = shared.environment()?;
+        let objects = render::cluster(shared.context(&environment))?;
+        let temporary = shared.temporary().await?;
+        for o in &objects {
+            let found = temporary
+                .get(
+                    &crate::ports::kubernetes::gvk(o)?,
+                    o.metadata.namespace.as_deref(),
+                    o.metadata.name.as_deref().unwrap_or_default(),
+                )
+                .await;
+            // An unknown kind means that nothing was applied yet.
+            if !matches!(found, Ok(Some(_))) {
+                return Ok(Observation::Missing(format!(
+                    "{} {} to apply",
+                    crate::ports::kubernetes::kind(o),
+                    o.metadata.name.as_deref().unwrap_or_default()
+                )));
+            }
+        }
+        if environment.control_plane_endpoint.is_none()
+            || shared.state.kubeconfig(MANAGEMENT)?.is_none()
+        {
+            return Ok(Observation::Missing(
+                "the API server's address is not known yet".into(),
+            ));
+        }
+        Ok(match first_node(shared).await {
+            Ok(name) => Observation::Done(format!("API server answers; node {name} registered")),
+            Err(why) => Observation::Missing(why),
+        })
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let shared = &self.0;
+        let temporary = shared.temporary().await?;
+        let environment = shared.environment()?;
+        let namespace = object(
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ORGANIZATION}}),
+        )?;
+        temporary.apply(&namespace, progress).await?;
+        temporary
+            .apply_all(&render::cluster(shared.context(&environment))?, progress)
+            .await?;
+
+        let endpoint = temporary
+            .wait(
+                &cluster_kind(),
+                Some(ORGANIZATION),
+                shared.name(),
+                STALL,
+                progress,
+                endpoint,
+            )
+            .await?;
+        shared
+            .state
+            .update_environment(|e| e.control_plane_endpoint = Some(endpoint))?;
+        let secret = format!("{}-kubeconfig", shared.name());
+        let kubeconfig = temporary
+            .wait(
+                &kind("", "v1", "Secret"),
+                Some(ORGANIZATION),
+                &secret,
+                STALL,
+                progress,
+                |s| {
+                    secret_text(s, "value")
+                        .ok_or_else(|| format!("Secret {secret} is not there yet"))
+                },
+            )
+            .await?;
+        files::write_private(&shared.state.file(MANAGEMENT), kubeconfig.as_bytes())?;
+
+        // The API server cannot be watched before it answers.
+        let begin = Instant::now();
+        let mut changed = begin;
+        let mut last = String::new();
+        loop {
+            let why = match first_node(shared).await {
+                Ok(_) => return Ok(()),
+                Err(why) => why,
+            };
+            let seen = match control_plane_message(temporary).await {
+                Some(message) => message,
+                None => why,
+            };
+            if seen != last {
+                progress.seen(&seen);
+                last = seen;
+                changed = Instant::now();
+            }
+            if changed.elapsed() > STALL {
+                return Err(Error::new(Kind::Stalled, "the first control-plane machine does not come up")
+                    .because(format!("nothing changed for {} s; last seen: {last}", changed.elapsed().as_secs()))
+                    .fix(format!("look into the machine: docker exec $(docker ps -qf name={}-) journalctl -u kubelet", shared.name()))
+                    .state("temporary cluster and machine are running; the same command goes on from here"));
+            }
+            tokio::time::sleep(Duration::from_millis(250)).await;
+        }
+    }
+}
+
+fn endpoint(cluster: Option<&DynamicObject>) -> Result<Endpoint, String> {
+    let cluster = cluster.ok_or("the Cluster is not there yet")?;
+    let at = &cluster.data["spec"]["controlPlaneEndpoint"];
+    match (
+        at["host"].as_str(),
+        at["port"].as_u64().and_then(|p| u16::try_from(p).ok()),
+    ) {
+        (Some(host), Some(port)) if !host.is_empty() && port > 0 => Ok(Endpoint {
+            host: host.to_owned(),
+            port,
+        }),
+        _ => Err(condition(cluster, "InfrastructureReady")
+            .err()
+            .unwrap_or_else(|| "the Cluster has no endpoint yet".into())),
+    }
+}
+
+/// A field of a Secret as text.
+pub fn secret_text(secret: Option<&DynamicObject>, key: &str) -> Option<String> {
+    let encoded = secret?.data.get("data")?.get(key)?.as_str()?;
+    String::from_utf8(
+        base64::engine::general_purpose::STANDARD
+            .decode(encoded)
+            .ok()?,
+    )
+    .ok()
+}
+
+async fn first_node(shared: &Shared) -> Result<String, String> {
+    let management = shared.management().await.map_err(|e| e.line())?;
+    let nodes = tokio::time::timeout(
+        Duration::from_secs(3),
+        management.list(&kind("", "v1", "Node"), None, None),
+    )
+    .await
+    .map_err(|_| "the API server does not answer yet".to_owned())?
+    .map_err(|e| e.line())?;
+    let node = nodes
+        .unwrap_or_default()
+        .into_iter()
+        .next()
+        .ok_or("no Node is registered yet")?;
+    Ok(node.metadata.name.unwrap_or_default())
+}
+
+/// What Cluster API says of the machines, for the user.
+async fn control_plane_message(temporary: &crate::ports::kubernetes::Cluster) -> Option<String> {
+    let machines = temporary
+        .list(
+            &kind("cluster.x-k8s.io", "v1beta2", "Machine"),
+            Some(ORGANIZATION),
+            None,
+        )
+        .await
+        .ok()??;
+    machines.iter().find_map(|m| condition(m, "Ready").err())
+}
+
+/// An add-on that Flux installs from the temporary cluster into the new one.
+pub struct Addon {
+    /// Shared parts.
+    pub shared: Arc<Shared>,
+    /// Component.
+    pub component: String,
+}
+
+impl Addon {
+    fn component(&self) -> Result<&Component> {
+        self.shared
+            .catalog
+            .components
+            .get(&self.component)
+            .ok_or_else(|| {
+                Error::new(
+                    Kind::Internal,
+                    format!("component `{}` is not in the catalog", self.component),
+                )
+            })
+    }
+
+    fn objects(&self) -> Result<Vec<DynamicObject>> {
+        let environment = self.shared.environment()?;
+        Ok(render::component(
+            self.shared.context(&environment),
+            self.component()?,
+            Target::Temporary,
+        )?
+        .objects)
+    }
+}
+
+#[async_trait]
+impl Step for Addon {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let component = self.component()?;
+        let temporary = self.shared.temporary().await?;
+        let release = match temporary
+            .get(&helm_release_kind(), Some(FLUX), &self.component)
+            .await
+        {
+            Ok(Some(release)) => release,
+            Ok(None) | Err(_) => {
+                return Ok(Observation::Missing(format!(
+                    "HelmRelease {} is not there",
+                    self.component
+                )));
+            }
+        };
+        if let Err(why) = condition(&release, "Ready") {
+            return Ok(Observation::Missing(why));
+        }
+        let management = self.shared.management().await?;
+        for r in &component.ready {
+            let namespace = r.namespace.as_deref().unwrap_or(&component.namespace);
+            match management
+                .get(&kind("apps", "v1", &r.kind), Some(namespace), &r.name)
+                .await?
+            {
+                None => {
+                    return Ok(Observation::Missing(format!(
+                        "{} {} is not there",
+                        r.kind, r.name
+                    )));
+                }
+                Some(o) => {
+                    if let Err(why) = replicas_ready(&o) {
+                        return Ok(Observation::Missing(why));
+                    }
+                }
+            }
+        }
+        Ok(Observation::Done(format!(
+            "HelmRelease {} ready, {} workloads ready",
+            self.component,
+            component.ready.len()
+        )))
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let component = self.component()?;
+        let temporary = self.shared.temporary().await?;
+        let name = format!("{}-kubeconfig", self.shared.name());
+        let secret = temporary
+            .get(&kind("", "v1", "Secret"), Some(ORGANIZATION), &name)
+            .await?;
+        let kubeconfig = secret_text(secret.as_ref(), "value").ok_or_else(|| {
+            Error::failed(format!("Secret {ORGANIZATION}/{name} has no kubeconfig"))
+        })?;
+        // Flux reads a kubeconfig only from the HelmRelease's own namespace; this copy ends with the temporary cluster.
+        let copy = object(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": FLUX},
+            "stringData": {"value": kubeconfig},
+        }))?;
+        temporary.apply(&copy, progress).await?;
+        temporary.apply_all(&self.objects()?, progress).await?;
+        temporary
+            .wait(
+                &helm_release_kind(),
+                Some(FLUX),
+                &self.component,
+                STALL,
+                progress,
+                |o| match o {
+                    None => Err(format!("HelmRelease {}: not there yet", self.component)),
+                    Some(o) => condition(o, "Ready"),
+                },
+            )
+            .await?;
+        let management = self.shared.management().await?;
+        for r in &component.ready {
+            let namespace = r.namespace.as_deref().unwrap_or(&component.namespace);
+            management
+                .wait(
+                    &kind("apps", "v1", &r.kind),
+                    Some(namespace),
+                    &r.name,
+                    STALL,
+                    progress,
+                    |o| match o {
+                        None => Err(format!("{} {}: not there yet", r.kind, r.name)),
+                        Some(o) => replicas_ready(o),
+                    },
+                )
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// All machines have their nodes, so that nothing is in the making when the objects move.
+pub struct Machines(pub Arc<Shared>);
+
+impl Machines {
+    fn wanted(&self) -> usize {
+        let spec = &self.0.request.document.spec;
+        (spec.control_plane.replicas + spec.node_pools.iter().map(|p| p.replicas).sum::<u32>())
+            as usize
+    }
+
+    async fn pending(&self) -> Result<Result<String, String>> {
+        let temporary = self.0.temporary().await?;
+        let machines = temporary
+            .list(
+                &kind("cluster.x-k8s.io", "v1beta2", "Machine"),
+                Some(ORGANIZATION),
+                None,
+            )
+            .await?
+            .unwrap_or_default();
+        let with_node = machines
+            .iter()
+            .filter(|m| {
+                m.data
+                    .pointer("/status/nodeRef/name")
+                    .and_then(Value::as_str)
+                    .is_some()
+            })
+            .count();
+        if machines.len() != self.wanted() || with_node != machines.len() {
+            let why = machines
+                .iter()
+                .find_map(|m| condition(m, "Ready").err())
+                .unwrap_or_default();
+            return Ok(Err(format!(
+                "{with_node} of {} machines have their node; {why}",
+                self.wanted()
+            )));
+        }
+        let cluster = temporary
+            .get(&cluster_kind(), Some(ORGANIZATION), self.0.name())
+            .await?;
+        if let Err(why) = cluster
+            .as_ref()
+            .map_or(Err("the Cluster is not there".to_owned()), |c| {
+                condition(c, "ControlPlaneInitialized")
+            })
+        {
+            return Ok(Err(why));
+        }
+        let nodes = self
+            .0
+            .management()
+            .await?
+            .list(&kind("", "v1", "Node"), None, None)
+            .await?
+            .unwrap_or_default();
+        if let Some(why) = nodes.iter().find_map(|n| condition(n, "Ready").err()) {
+            return Ok(Err(why));
+        }
+        Ok(Ok(format!(
+            "{with_node} machines, {} nodes ready",
+            nodes.len()
+        )))
+    }
+}
+
+#[async_trait]
+impl Step for Machines {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        Ok(match self.pending().await? {
+            Ok(evidence) => Observation::Done(evidence),
+            Err(why) => Observation::Missing(why),
+        })
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let mut changed = Instant::now();
+        let mut last = String::new();
+        loop {
+            let Err(why) = self.pending().await? else {
+                return Ok(());
+            };
+            if why != last {
+                progress.seen(&why);
+                last = why;
+                changed = Instant::now();
+            }
+            if changed.elapsed() > STALL {
+                return Err(Error::new(Kind::Stalled, "the machines do not all come up")
+                    .because(format!("nothing changed for {} s; last seen: {last}", STALL.as_secs()))
+                    .fix("look at the Machines in the temporary cluster, mend the cause, then run the same command again"));
+            }
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! After the pivot: the manager gets the document, Flux brings the platform, and acceptance checks prove it.
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::{
+    seed::{Set, object},
+    shared::{FLUX, MANAGER_NAMESPACE, ORGANIZATION, STALL, Shared, cluster_kind, kind},
+};
+use crate::{
+    Error, GROUP, Kind, Result,
+    catalog::Target,
+    engine::{Observation, Step},
+    ports::kubernetes::{Progress, condition},
+    verify,
+};
+
+/// Name of the manager's component, Deployment, Service and lease.
+const MANAGER: &str = "mctl";
+/// Labels of its pods.
+const SELECTOR: &str = "app.kubernetes.io/name=mctl";
+/// Marker of its applied objects.
+const MARKER: &str = "mctl-applied-manager";
+
+/// mctl's manager, with what it needs beside it. It stays idle until it sees the document.
+pub struct Manager(pub Arc<Shared>);
+
+impl Manager {
+    fn set(&self) -> Result<Set> {
+        Set::render(&self.0, &[MANAGER.to_owned()], Target::Management)
+    }
+}
+
+#[async_trait]
+impl Step for Manager {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let management = self.0.management().await?;
+        let environment = management
+            .get(
+                &kind("", "v1", "ConfigMap"),
+                Some(MANAGER_NAMESPACE),
+                "mctl-environment",
+            )
+            .await?;
+        if environment.is_none() {
+            return Ok(Observation::Missing(
+                "the manager's environment is not there".into(),
+            ));
+        }
+        if !self.set()?.is_applied(management, MARKER).await? {
+            return Ok(Observation::Missing(
+                "the manager is not applied yet".into(),
+            ));
+        }
+        let pods = management
+            .list(
+                &kind("", "v1", "Pod"),
+                Some(MANAGER_NAMESPACE),
+                Some(SELECTOR),
+            )
+            .await?
+            .unwrap_or_default();
+        Ok(match running(pods.first()) {
+            Ok(name) => Observation::Done(format!("{name} runs and waits for the document")),
+            Err(why) => Observation::Missing(why),
+        })
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let management = self.0.management().await?;
+        let authority = self.0.state.authority()?;
+        let environment = serde_json::to_string_pretty(&self.0.environment()?).map_err(|e| {
+            Error::new(Kind::Internal, "the environment cannot be written").because(&e)
+        })?;
+        let beside = [
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MANAGER_NAMESPACE}}),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mctl-environment", "namespace": MANAGER_NAMESPACE}, "data": {"environment.json": environment}}),
+            json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "mctl-ca", "namespace": MANAGER_NAMESPACE}, "stringData": {"tls.crt": authority.certificate, "tls.key": authority.key()}}),
+        ];
+        let beside: Vec<_> = beside.into_iter().map(object).collect::<Result<_>>()?;
+        management.apply_all(&beside, progress).await?;
+        self.set()?
+            .apply(management, &authority, MARKER, progress)
+            .await?;
+        // It gets ready only with the document; until then it is enough that it runs.
+        let begin = Instant::now();
+        loop {
+            match self.observe(progress).await? {
+                Observation::Done(_) => return Ok(()),
+                Observation::Missing(why) if begin.elapsed() > STALL => {
+                    return Err(Error::new(Kind::Stalled, "the manager does not start").because(why).fix("look at its pod in namespace giantswarm, mend the cause, then run the same command again"));
+                }
+                Observation::Missing(why) => progress.seen(&why),
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+/// The name of a pod whose container runs.
+fn running(pod: Option<&kube::core::DynamicObject>) -> Result<String, String> {
+    let pod = pod.ok_or("the manager has no pod yet")?;
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    let status = &pod.data["status"];
+    if status["containerStatuses"][0]["state"]["running"].is_object() {
+        return Ok(name);
+    }
+    let waiting = &status["containerStatuses"][0]["state"]["waiting"];
+    Err(format!(
+        "pod {name} is {}: {} {}",
+        status["phase"].as_str().unwrap_or("unknown"),
+        waiting["reason"].as_str().unwrap_or_default(),
+        waiting["message"].as_str().unwrap_or_default()
+    ))
+}
+
+/// Gives the document to the manager.
+pub struct Handover(pub Arc<Shared>);
+
+#[async_trait]
+impl Step for Handover {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let found = self
+            .0
+            .management()
+            .await?
+            .get(&document_kind(), Some(MANAGER_NAMESPACE), self.0.name())
+            .await?;
+        Ok(match found {
+            None => Observation::Missing("the manager has no document yet".into()),
+            Some(d) => match acted_upon(&d) {
+                Ok(digest) => {
+                    Observation::Done(format!("the manager serves the platform {digest}"))
+                }
+                Err(why) => Observation::Missing(why),
+            },
+        })
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let management = self.0.management().await?;
+        let mut document = self.0.request.document.clone();
+        document.metadata.namespace = Some(MANAGER_NAMESPACE.into());
+        // The version is written down, so that another profile or catalog never changes it silently.
+        document.spec.kubernetes_version = Some(self.0.kubernetes_version.clone());
+        let value = json!({
+            "apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ManagementCluster",
+            "metadata": {"name": self.0.name(), "namespace": MANAGER_NAMESPACE},
+            "spec": document.spec,
+        });
+        // The document may be edited by people from now on: created once, never forced over their changes.
+        if management
+            .get(&document_kind(), Some(MANAGER_NAMESPACE), self.0.name())
+            .await?
+            .is_none()
+        {
+            management.apply(&object(value)?, progress).await?;
+        }
+        management
+            .wait(
+                &document_kind(),
+                Some(MANAGER_NAMESPACE),
+                self.0.name(),
+                STALL,
+                progress,
+                |d| d.map_or(Err("the document is not there".into()), acted_upon),
+            )
+            .await
+            .map(drop)
+    }
+}
+
+fn document_kind() -> kube::core::GroupVersionKind {
+    kind(GROUP, "v1alpha1", "ManagementCluster")
+}
+
+fn acted_upon(document: &kube::core::DynamicObject) -> Result<String, String> {
+    let status = &document.data["status"];
+    match status["platformDigest"].as_str() {
+        Some(digest) if status["observedGeneration"].as_i64() >= document.metadata.generation => {
+            Ok(digest.to_owned())
+        }
+        _ => Err("the manager has not acted upon the document yet".into()),
+    }
+}
+
+/// Everything that `flux-giantswarm` brings is ready.
+pub struct Platform(pub Arc<Shared>);
+
+impl Platform {
+    /// What must be ready: one Kustomization per component besides the root.
+    fn kustomizations(&self) -> Vec<String> {
+        crate::plan::enabled(&self.0.request.document, &self.0.catalog)
+            .into_iter()
+            .filter(|c| c.clusters.contains(&Target::Management))
+            .map(|c| c.name.clone())
+            .chain(std::iter::once("platform".to_owned()))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl Step for Platform {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let management = self.0.management().await?;
+        let names = self.kustomizations();
+        for name in &names {
+            match management
+                .get(&kustomization_kind(), Some(FLUX), name)
+                .await?
+            {
+                None => {
+                    return Ok(Observation::Missing(format!(
+                        "Kustomization {name} is not there"
+                    )));
+                }
+                Some(o) => {
+                    if let Err(why) = condition(&o, "Ready") {
+                        return Ok(Observation::Missing(why));
+                    }
+                }
+            }
+        }
+        let cluster = management
+            .get(&cluster_kind(), Some(ORGANIZATION), self.0.name())
+            .await?;
+        if let Err(why) = cluster
+            .as_ref()
+            .map_or(Err("the Cluster is not there".into()), |c| {
+                condition(c, "Available")
+            })
+        {
+            return Ok(Observation::Missing(why));
+        }
+        Ok(Observation::Done(format!(
+            "{} Kustomizations ready, Cluster available",
+            names.len()
+        )))
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let management = self.0.management().await?;
+        let names = self.kustomizations();
+        try_join_all(names.iter().map(|name| async move {
+            management
+                .wait(
+                    &kustomization_kind(),
+                    Some(FLUX),
+                    name,
+                    STALL,
+                    progress,
+                    |o| match o {
+                        None => Err(format!("Kustomization {name}: not there yet")),
+                        Some(o) => condition(o, "Ready"),
+                    },
+                )
+                .await
+        }))
+        .await?;
+        management
+            .wait(
+                &cluster_kind(),
+                Some(ORGANIZATION),
+                self.0.name(),
+                STALL,
+                progress,
+                |c| {
+                    c.map_or(Err("the Cluster is not there".into()), |c| {
+                        condition(c, "Available")
+                    })
+                },
+            )
+            .await
+    }
+}
+
+fn kustomization_kind() -> kube::core::GroupVersionKind {
+    kind("kustomize.toolkit.fluxcd.io", "v1", "Kustomization")
+}
+
+/// Acceptance checks; repeated until they pass, because a fresh platform takes some scrapes and heartbeats to prove itself.
+pub struct Verify(pub Arc<Shared>);
+
+#[async_trait]
+impl Step for Verify {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        Ok(Observation::Missing("acceptance checks to run".into()))
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let mut changed = Instant::now();
+        let mut last = String::new();
+        loop {
+            let report = self.checks(progress).await?;
+            let failed: Vec<String> = report
+                .failed()
+                .map(|c| format!("{}: {}", c.name, c.evidence))
+                .collect();
+            if failed.is_empty() {
+                return Ok(());
+            }
+            let seen = failed.join("; ");
+            if seen != last {
+                progress.seen(&seen);
+                last = seen;
+                changed = Instant::now();
+            }
+            if changed.elapsed() > Duration::from_secs(180) {
+                return Err(Error::new(
+                    Kind::Stalled,
+                    "the cluster is up, but acceptance checks do not pass",
+                )
+                .because(last)
+                .fix(format!("mctl verify {}", self.0.name()))
+                .state("the cluster manages itself; nothing is lost"));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    async fn verify(&self, progress: &dyn Progress) -> Result<String> {
+        let report = self.checks(progress).await?;
+        Ok(format!("{} checks pass", report.checks.len()))
+    }
+}
+
+impl Verify {
+    async fn checks(&self, progress: &dyn Progress) -> Result<verify::Report> {
+        verify::run(
+            self.0.management().await?,
+            &self.0.request.document,
+            false,
+            progress,
+        )
+        .await
+    }
+}

@@ -1,0 +1,370 @@
+//! Steps on the host: network, own image, registry container, node images. Must not touch what mctl did not make.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::{net::TcpStream, time::Instant};
+
+use super::shared::{REGISTRY_PORT, Shared};
+use crate::{
+    Error, GROUP, Kind, Result,
+    engine::{Observation, Step},
+    environment::ImageTag,
+    error::Context,
+    ports::{
+        docker::LABEL,
+        files::{private_folder, write_mode, write_private},
+        kubernetes::Progress,
+    },
+    registry::own_image::OwnImage as Image,
+};
+
+/// Label that holds a digest of how a container was started.
+const RECIPE: &str = "mctl.giantswarm.io/recipe";
+/// The network of kind and of Cluster API's Docker provider.
+pub const NETWORK: &str = "kind";
+
+/// Docker network `kind`.
+pub struct Network(pub Arc<Shared>);
+
+#[async_trait]
+impl Step for Network {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        Ok(match self.0.docker.inspect("network", NETWORK).await? {
+            Some(_) => Observation::Done(format!("network {NETWORK} is there")),
+            None => Observation::Missing(format!("no network {NETWORK}")),
+        })
+    }
+
+    async fn apply(&self, _: &dyn Progress) -> Result<()> {
+        let labels = BTreeMap::from([(LABEL.to_owned(), self.0.name().to_owned())]);
+        self.0.docker.create_network(NETWORK, &labels).await
+    }
+}
+
+/// mctl's own image in the engine, under the cluster's tag.
+pub struct OwnImage(pub Arc<Shared>);
+
+impl OwnImage {
+    fn reference(&self, image: &Image) -> String {
+        format!("{}/mctl:{}", self.0.image_repository(), image.tag())
+    }
+}
+
+#[async_trait]
+impl Step for OwnImage {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let image = own_image().await?;
+        let reference = self.reference(&image);
+        let found = self.0.docker.inspect("image", &reference).await?;
+        if found.is_none() {
+            return Ok(Observation::Missing(format!("no image {reference}")));
+        }
+        self.0
+            .state
+            .update_environment(|e| e.mctl_image = format!("{GROUP}/mctl:{}", image.tag()))?;
+        Ok(Observation::Done(format!("image {reference}")))
+    }
+
+    async fn apply(&self, _: &dyn Progress) -> Result<()> {
+        let image = own_image().await?;
+        let reference = self.reference(&image);
+        self.0
+            .docker
+            .load(move |to| image.write_docker_archive(&reference, to))
+            .await
+    }
+}
+
+/// The image around the running executable; hashing it takes a moment.
+async fn own_image() -> Result<Image> {
+    tokio::task::spawn_blocking(Image::of_running_executable)
+        .await
+        .map_err(|e| {
+            Error::new(Kind::Internal, "forming the own image ended abnormally").because(&e)
+        })?
+}
+
+/// Registry container on network `kind`.
+pub struct Registry(pub Arc<Shared>);
+
+impl Registry {
+    /// Writes certificate and key unless they are there, and says how the container is to be started.
+    fn arguments(&self) -> Result<Vec<String>> {
+        let shared = &self.0;
+        let name = shared.registry_name();
+        let folder = shared.state.file("registry");
+        private_folder(&folder)?;
+        let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+        if !certificate.exists() || !key.exists() {
+            let leaf = shared
+                .state
+                .authority()?
+                .serving(std::slice::from_ref(&name))?;
+            write_private(&key, leaf.key.as_bytes())?;
+            write_mode(&certificate, leaf.certificate.as_bytes(), 0o644)?;
+        }
+        let environment = shared.environment()?;
+        let tag = environment
+            .mctl_image
+            .rsplit(':')
+            .next()
+            .unwrap_or_default()
+            .to_owned();
+        let mut args: Vec<String> = vec![
+            format!("--name={name}"),
+            format!("--hostname={name}"),
+            format!("--network={NETWORK}"),
+            format!("--label={LABEL}={}", shared.name()),
+            "--restart=unless-stopped".into(),
+            "--read-only".into(),
+            "--cap-drop=ALL".into(),
+            "--cap-add=DAC_READ_SEARCH".into(),
+            "--user=0:0".into(),
+            format!("--volume={}:/registry:ro", folder.display()),
+        ];
+        if let Some(bundle) = &shared.request.bundle {
+            args.push(format!("--volume={}:/bundle:ro", bundle.display()));
+        }
+        args.push(format!("{}/mctl:{tag}", shared.image_repository()));
+        args.extend(
+            [
+                "registry",
+                "serve",
+                "--certificate",
+                "/registry/tls.crt",
+                "--key",
+                "/registry/tls.key",
+            ]
+            .map(str::to_owned),
+        );
+        args.extend(["--listen".to_owned(), format!("0.0.0.0:{REGISTRY_PORT}")]);
+        if shared.request.bundle.is_some() {
+            args.extend(["--bundle".to_owned(), "/bundle".to_owned()]);
+        }
+        let recipe = hex::encode(&Sha256::digest(args.join("\n"))[..8]);
+        args.insert(0, format!("--label={RECIPE}={recipe}"));
+        Ok(args)
+    }
+}
+
+#[async_trait]
+impl Step for Registry {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let name = self.0.registry_name();
+        let Some(found) = self.0.docker.inspect("container", &name).await? else {
+            return Ok(Observation::Missing(format!("no container {name}")));
+        };
+        let wanted = self.arguments()?.remove(0);
+        let label = format!(
+            "--label={RECIPE}={}",
+            found["Config"]["Labels"][RECIPE]
+                .as_str()
+                .unwrap_or_default()
+        );
+        if label != wanted {
+            return Ok(Observation::Missing(format!(
+                "container {name} was started in another way"
+            )));
+        }
+        if found["State"]["Running"] != true {
+            return Ok(Observation::Missing(format!(
+                "container {name} is {}",
+                found["State"]["Status"].as_str().unwrap_or_default()
+            )));
+        }
+        let address = address(&found).ok_or_else(|| {
+            Error::failed(format!(
+                "container {name} has no address on network {NETWORK}"
+            ))
+        })?;
+        if TcpStream::connect(address).await.is_err() {
+            return Ok(Observation::Missing(format!(
+                "container {name} does not answer at {address}"
+            )));
+        }
+        let certificate = self.0.state.authority()?.certificate;
+        self.0.state.update_environment(|e| {
+            e.ca_certificate = certificate;
+            e.mirror = format!("{name}:{REGISTRY_PORT}");
+            e.mirror_has_all = self.0.bundle.is_some();
+            e.profile = self.0.catalog.profile.clone();
+        })?;
+        Ok(Observation::Done(format!("{name}:{REGISTRY_PORT} answers")))
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let name = self.0.registry_name();
+        self.0
+            .docker
+            .remove("container", std::slice::from_ref(&name))
+            .await?;
+        self.0.docker.run_container(self.arguments()?).await?;
+        let begin = Instant::now();
+        loop {
+            match self.observe(progress).await? {
+                Observation::Done(_) => return Ok(()),
+                Observation::Missing(why) if begin.elapsed() > Duration::from_secs(30) => {
+                    let logs = self.0.docker.logs(&name, 5).await.unwrap_or_default();
+                    return Err(Error::failed("the registry container does not come up")
+                        .because(why)
+                        .because(logs.trim().replace('\n', " | ")));
+                }
+                Observation::Missing(why) => progress.seen(&why),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn address(container: &Value) -> Option<SocketAddr> {
+    let ip: IpAddr = container["NetworkSettings"]["Networks"][NETWORK]["IPAddress"]
+        .as_str()?
+        .parse()
+        .ok()?;
+    Some(SocketAddr::new(ip, REGISTRY_PORT))
+}
+
+/// Node and load-balancer images in the engine, from the bundle under mctl's own names, else as upstream publishes them.
+pub struct NodeImage(pub Arc<Shared>);
+
+/// An image of the bundle and its name in the engine.
+struct Load {
+    from: String,
+    to: String,
+}
+
+impl NodeImage {
+    fn loads(&self) -> Result<(Load, Option<Load>)> {
+        let shared = &self.0;
+        let provider = shared
+            .catalog
+            .providers
+            .get(shared.request.document.spec.provider.name())
+            .ok_or_else(|| Error::new(Kind::Internal, "the provider is not in the catalog"))?;
+        let docker = shared.request.document.spec.provider.docker.as_ref();
+        let node = docker
+            .and_then(|d| d.node_image.clone())
+            .or_else(|| {
+                shared
+                    .catalog
+                    .profile
+                    .as_ref()
+                    .and_then(|p| p.node_image.clone())
+            })
+            .unwrap_or_else(|| {
+                provider
+                    .node_image
+                    .replace("{version}", &shared.kubernetes_version)
+            });
+        let repository = shared.image_repository();
+        let node_load = Load {
+            to: format!("{repository}/node:{}", shared.kubernetes_version),
+            from: node,
+        };
+        let balancer = provider
+            .images
+            .iter()
+            .find(|i| i.contains("/haproxy:"))
+            .map(|i| {
+                let tag = i.rsplit(':').next().unwrap_or_default();
+                Load {
+                    from: i.clone(),
+                    to: format!("{repository}/haproxy:{tag}"),
+                }
+            });
+        Ok((node_load, balancer))
+    }
+
+    async fn has(&self, bundle: &crate::bundle::Bundle, load: &Load) -> Result<bool> {
+        let want = bundle.image_id(&load.from)?;
+        Ok(self
+            .0
+            .docker
+            .inspect("image", &load.to)
+            .await?
+            .is_some_and(|i| i["Id"] == want))
+    }
+}
+
+#[async_trait]
+impl Step for NodeImage {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let (node, balancer) = self.loads()?;
+        let Some(bundle) = &self.0.bundle else {
+            // kind and Cluster API pull what is missing themselves.
+            self.0
+                .state
+                .update_environment(|e| e.node_image.clone_from(&node.from))?;
+            return Ok(Observation::Done(format!(
+                "{} from its registry",
+                node.from
+            )));
+        };
+        for load in std::iter::once(&node).chain(&balancer) {
+            if !self.has(bundle, load).await? {
+                return Ok(Observation::Missing(format!(
+                    "{} is not in the engine",
+                    load.from
+                )));
+            }
+        }
+        self.0.state.update_environment(|e| {
+            e.node_image.clone_from(&node.to);
+            e.load_balancer_image =
+                balancer
+                    .as_ref()
+                    .and_then(|b| b.to.rsplit_once(':'))
+                    .map(|(name, tag)| ImageTag {
+                        repository: name.trim_end_matches("/haproxy").to_owned(),
+                        tag: tag.to_owned(),
+                    });
+        })?;
+        Ok(Observation::Done(node.to))
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let (node, balancer) = self.loads()?;
+        let Some(bundle) = &self.0.bundle else {
+            return Ok(());
+        };
+        for load in std::iter::once(node).chain(balancer) {
+            if self.has(bundle, &load).await? {
+                continue;
+            }
+            progress.seen(&format!("loading {}", load.from));
+            let bundle = bundle.clone();
+            let name = load.from.clone();
+            self.0
+                .docker
+                .load(move |to| {
+                    bundle
+                        .write_docker_archive(&load.from, &load.to, to)
+                        .map(drop)
+                })
+                .await
+                .map_err(|e| {
+                    Error::failed(format!("{name} cannot be loaded into the engine")).because(e)
+                })?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes `certs.d` for containerd below a folder: with a bundle the registry stands for all upstreams, without one for mctl's own images.
+pub fn write_certs_d(folder: &std::path::Path, mirror: &str, all: bool, ca: &str) -> Result<()> {
+    let host = folder.join(if all { "_default" } else { GROUP });
+    std::fs::create_dir_all(&host).context(|| format!("cannot make {}", host.display()))?;
+    let hosts = format!(
+        "server = \"https://{mirror}\"\n\n[host.\"https://{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"/etc/containerd/certs.d/mctl-ca.crt\"\n  dial_timeout = \"2s\"\n"
+    );
+    write_mode(&host.join("hosts.toml"), hosts.as_bytes(), 0o644)?;
+    write_mode(&folder.join("mctl-ca.crt"), ca.as_bytes(), 0o644)
+}

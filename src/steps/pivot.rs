@@ -1,0 +1,133 @@
+//! The pivot: the temporary cluster's Flux lets go, then the Cluster API objects move. The point of no return.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::shared::{FLUX, ORGANIZATION, Shared, cluster_kind, helm_release_kind};
+use crate::{
+    Error, Result,
+    cluster_api::{journal::FileJournal, move_objects},
+    engine::{Observation, Step},
+    ports::kubernetes::{Progress, condition},
+};
+
+/// See the module.
+pub struct Pivot(pub Arc<Shared>);
+
+#[async_trait]
+impl Step for Pivot {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let name = self.0.name();
+        let target = match self
+            .0
+            .management()
+            .await?
+            .get(&cluster_kind(), Some(ORGANIZATION), name)
+            .await
+        {
+            Ok(Some(c)) => c,
+            Ok(None) | Err(_) => {
+                return Ok(Observation::Missing(format!(
+                    "Cluster {name} is not in the new cluster"
+                )));
+            }
+        };
+        if target.data.pointer("/spec/paused").and_then(Value::as_bool) == Some(true) {
+            return Ok(Observation::Missing(format!(
+                "Cluster {name} is still paused in the new cluster"
+            )));
+        }
+        let source = self
+            .0
+            .temporary()
+            .await?
+            .list(&cluster_kind(), Some(ORGANIZATION), None)
+            .await?;
+        Ok(match source.unwrap_or_default().len() {
+            0 => Observation::Done(format!("Cluster {name} is managed by itself")),
+            n => Observation::Missing(format!(
+                "{n} Cluster objects are still in the temporary cluster"
+            )),
+        })
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let temporary = self.0.temporary().await?;
+        let management = self.0.management().await?;
+        self.release_helm(progress).await?;
+        let journal = FileJournal::open(&self.0.state.file("move.jsonl"))?;
+        let report =
+            move_objects::run(temporary, management, ORGANIZATION, &journal, progress).await?;
+        progress.seen(&format!(
+            "{} objects moved with {} requests in {:.1} s",
+            report.objects, report.requests, report.seconds
+        ));
+        Ok(())
+    }
+
+    async fn verify(&self, progress: &dyn Progress) -> Result<String> {
+        let evidence = match self.observe(progress).await? {
+            Observation::Done(evidence) => evidence,
+            Observation::Missing(why) => {
+                return Err(Error::failed(
+                    "the move ran without error, but its result is not there",
+                )
+                .because(why));
+            }
+        };
+        // The new cluster's controllers must be at work before anything of the old side goes.
+        let name = self.0.name();
+        self.0
+            .management()
+            .await?
+            .wait(
+                &cluster_kind(),
+                Some(ORGANIZATION),
+                name,
+                super::shared::STALL,
+                progress,
+                |c| match c {
+                    None => Err(format!("Cluster {name} is not there")),
+                    Some(c) => condition(c, "ControlPlaneInitialized")
+                        .and_then(|()| condition(c, "InfrastructureReady")),
+                },
+            )
+            .await?;
+        Ok(evidence)
+    }
+}
+
+impl Pivot {
+    /// Suspends every HelmRelease of the temporary cluster and sees it suspended: never two writers to one release.
+    async fn release_helm(&self, progress: &dyn Progress) -> Result<()> {
+        let temporary = self.0.temporary().await?;
+        let kind = helm_release_kind();
+        for release in temporary
+            .list(&kind, Some(FLUX), None)
+            .await?
+            .unwrap_or_default()
+        {
+            let name = release.metadata.name.unwrap_or_default();
+            temporary
+                .merge(
+                    &kind,
+                    Some(FLUX),
+                    &name,
+                    &json!({"spec": {"suspend": true}}),
+                    progress,
+                )
+                .await?;
+            let seen = temporary.get(&kind, Some(FLUX), &name).await?;
+            if seen.and_then(|r| r.data.pointer("/spec/suspend").and_then(Value::as_bool))
+                != Some(true)
+            {
+                return Err(Error::failed(format!(
+                    "HelmRelease {name} of the temporary cluster cannot be suspended"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

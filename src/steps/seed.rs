@@ -1,0 +1,261 @@
+//! Components that mctl applies itself, into the temporary and into the new cluster. Must not know any component by name.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::future::try_join_all;
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::shared::{STALL, Shared, kind};
+use crate::{
+    Error, Kind, Result,
+    catalog::{Component, Ready, Target},
+    engine::{Observation, Step},
+    pki::Authority,
+    ports::kubernetes::{Cluster, Progress, replicas_ready},
+    render::{self, CertificateRequest},
+};
+
+/// Namespace of the markers that say which objects were applied completely.
+const MARKER_NAMESPACE: &str = "kube-system";
+
+/// A set of components in one cluster.
+pub struct Seed {
+    /// Shared parts.
+    pub shared: Arc<Shared>,
+    /// Names, in any order.
+    pub components: Vec<String>,
+    /// True: the temporary cluster; else the new one.
+    pub temporary: bool,
+}
+
+impl Seed {
+    async fn cluster(&self) -> Result<&Cluster> {
+        if self.temporary {
+            self.shared.temporary().await
+        } else {
+            self.shared.management().await
+        }
+    }
+
+    fn target(&self) -> Target {
+        if self.temporary {
+            Target::Temporary
+        } else {
+            Target::Management
+        }
+    }
+
+    fn marker(&self) -> String {
+        format!(
+            "mctl-applied-{}",
+            if self.temporary {
+                "temporary"
+            } else {
+                "management"
+            }
+        )
+    }
+}
+
+#[async_trait]
+impl Step for Seed {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let cluster = self.cluster().await?;
+        let rendered = Set::render(&self.shared, &self.components, self.target())?;
+        if !rendered.is_applied(cluster, &self.marker()).await? {
+            return Ok(Observation::Missing(format!(
+                "{} to apply",
+                self.components.join(", ")
+            )));
+        }
+        for ready in &rendered.ready {
+            if let Err(why) = rendered.check(cluster, ready).await? {
+                return Ok(Observation::Missing(why));
+            }
+        }
+        Ok(Observation::Done(format!(
+            "{} objects of {}; {} workloads ready",
+            rendered.objects.len(),
+            self.components.join(", "),
+            rendered.ready.len()
+        )))
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let cluster = self.cluster().await?;
+        let set = Set::render(&self.shared, &self.components, self.target())?;
+        set.apply(
+            cluster,
+            &self.shared.state.authority()?,
+            &self.marker(),
+            progress,
+        )
+        .await?;
+        set.wait(cluster, progress).await
+    }
+}
+
+/// Rendered objects of several components with what shows that they are ready.
+pub struct Set {
+    objects: Vec<DynamicObject>,
+    certificates: Vec<CertificateRequest>,
+    ready: Vec<Ready>,
+}
+
+impl Set {
+    /// Renders the components for one cluster.
+    pub fn render(shared: &Shared, names: &[String], target: Target) -> Result<Self> {
+        let environment = shared.environment()?;
+        let mut set = Self {
+            objects: vec![],
+            certificates: vec![],
+            ready: vec![],
+        };
+        for name in names {
+            let component: &Component = shared.catalog.components.get(name).ok_or_else(|| {
+                Error::new(
+                    Kind::Internal,
+                    format!("component `{name}` is planned but not in the catalog"),
+                )
+            })?;
+            let rendered = render::component(shared.context(&environment), component, target)?;
+            // A workload counts only where it is rendered: the temporary cluster gets less.
+            set.ready.extend(component.ready.iter().filter_map(|r| {
+                let namespace = r
+                    .namespace
+                    .clone()
+                    .unwrap_or_else(|| component.namespace.clone());
+                let there = rendered.objects.iter().any(|o| {
+                    crate::ports::kubernetes::kind(o) == r.kind
+                        && o.metadata.name.as_deref() == Some(&r.name)
+                });
+                there.then(|| Ready {
+                    namespace: Some(namespace),
+                    ..r.clone()
+                })
+            }));
+            set.objects.extend(rendered.objects);
+            set.certificates.extend(rendered.certificates);
+        }
+        Ok(set)
+    }
+
+    /// Equal objects, equal digest.
+    fn digest(&self) -> String {
+        let bytes = serde_json::to_vec(&self.objects).unwrap_or_default();
+        hex::encode(&Sha256::digest(bytes)[..16])
+    }
+
+    /// True when exactly these objects were applied completely before.
+    pub async fn is_applied(&self, cluster: &Cluster, marker: &str) -> Result<bool> {
+        let found = cluster
+            .get(&kind("", "v1", "ConfigMap"), Some(MARKER_NAMESPACE), marker)
+            .await?;
+        Ok(found.is_some_and(|m| {
+            m.data.pointer("/data/digest").and_then(Value::as_str) == Some(&self.digest())
+        }))
+    }
+
+    /// Applies everything, certificates included, then marks it complete.
+    pub async fn apply(
+        &self,
+        cluster: &Cluster,
+        authority: &Authority,
+        marker: &str,
+        progress: &dyn Progress,
+    ) -> Result<()> {
+        let (namespaces, rest): (Vec<_>, Vec<_>) = self
+            .objects
+            .iter()
+            .cloned()
+            .partition(|o| crate::ports::kubernetes::kind(o) == "Namespace");
+        cluster.apply_all(&namespaces, progress).await?;
+        let mut objects = Vec::new();
+        for request in &self.certificates {
+            objects.extend(certificate(cluster, authority, request).await?);
+        }
+        objects.extend(rest);
+        progress.seen(&format!("applying {} objects", objects.len()));
+        cluster.apply_all(&objects, progress).await?;
+        let marker = object(json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": marker, "namespace": MARKER_NAMESPACE},
+            "data": {"digest": self.digest()},
+        }))?;
+        cluster.apply(&marker, progress).await.map(drop)
+    }
+
+    /// Waits until all workloads are ready.
+    pub async fn wait(&self, cluster: &Cluster, progress: &dyn Progress) -> Result<()> {
+        try_join_all(self.ready.iter().map(|r| {
+            let namespace = r.namespace.as_deref();
+            async move {
+                cluster
+                    .wait(
+                        &kind("apps", "v1", &r.kind),
+                        namespace,
+                        &r.name,
+                        STALL,
+                        progress,
+                        |o| match o {
+                            None => Err(format!("{} {}: not there yet", r.kind, r.name)),
+                            Some(o) => replicas_ready(o),
+                        },
+                    )
+                    .await
+            }
+        }))
+        .await
+        .map(drop)
+    }
+
+    async fn check(&self, cluster: &Cluster, r: &Ready) -> Result<Result<(), String>> {
+        Ok(
+            match cluster
+                .get(
+                    &kind("apps", "v1", &r.kind),
+                    r.namespace.as_deref(),
+                    &r.name,
+                )
+                .await?
+            {
+                None => Err(format!("{} {} is not there", r.kind, r.name)),
+                Some(o) => replicas_ready(&o),
+            },
+        )
+    }
+}
+
+/// The Secret for a certificate request, unless a good one is there.
+async fn certificate(
+    cluster: &Cluster,
+    authority: &Authority,
+    request: &CertificateRequest,
+) -> Result<Option<DynamicObject>> {
+    let found = cluster
+        .get(
+            &kind("", "v1", "Secret"),
+            Some(&request.namespace),
+            &request.secret,
+        )
+        .await?;
+    if found.is_some_and(|s| s.data.pointer("/data/tls.crt").is_some()) {
+        return Ok(None);
+    }
+    let leaf = authority.serving(&request.dns_names)?;
+    object(json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+        "metadata": {"name": request.secret, "namespace": request.namespace},
+        "stringData": {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": authority.certificate},
+    }))
+    .map(Some)
+}
+
+/// An object from JSON.
+pub fn object(value: Value) -> Result<DynamicObject> {
+    serde_json::from_value(value)
+        .map_err(|e| Error::new(Kind::Internal, "an object of mctl's own is malformed").because(&e))
+}

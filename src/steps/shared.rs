@@ -1,0 +1,149 @@
+//! What all steps of one run share: request, catalog, engine, bundle, connections. Must not do work of its own.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::core::GroupVersionKind;
+use tokio::sync::OnceCell;
+
+use super::state::{MANAGEMENT, Request, State, TEMPORARY};
+use crate::{
+    Error, Result,
+    bundle::Bundle,
+    catalog::Catalog,
+    environment::Environment,
+    ports::{docker::Docker, kubernetes::Cluster, process::Processes},
+    render,
+};
+
+/// No change for this long while waiting ends a step.
+pub const STALL: Duration = Duration::from_secs(300);
+/// Namespace of the management cluster's own Cluster API objects.
+pub const ORGANIZATION: &str = "org-giantswarm";
+/// Namespace of the platform's Flux.
+pub const FLUX: &str = "flux-giantswarm";
+/// Namespace of mctl's manager and the document.
+pub const MANAGER_NAMESPACE: &str = "giantswarm";
+/// Port of the registry container and of the manager's registry.
+pub const REGISTRY_PORT: u16 = 5000;
+
+/// See the module.
+pub struct Shared {
+    /// State directory.
+    pub state: State,
+    /// What was asked for.
+    pub request: Request,
+    /// Catalog with the bundle's profile applied.
+    pub catalog: Catalog,
+    /// Kubernetes version of the new cluster.
+    pub kubernetes_version: String,
+    /// Container engine.
+    pub docker: Docker,
+    /// Child processes.
+    pub processes: Arc<dyn Processes>,
+    /// Bundle, if one was given.
+    pub bundle: Option<Bundle>,
+    temporary: OnceCell<Cluster>,
+    management: OnceCell<Cluster>,
+}
+
+impl Shared {
+    /// Puts the parts together.
+    pub fn new(
+        state: State,
+        request: Request,
+        catalog: Catalog,
+        kubernetes_version: String,
+        processes: Arc<dyn Processes>,
+        bundle: Option<Bundle>,
+    ) -> Self {
+        let docker = Docker::new(processes.clone(), request.engine.clone());
+        Self {
+            state,
+            request,
+            catalog,
+            kubernetes_version,
+            docker,
+            processes,
+            bundle,
+            temporary: OnceCell::new(),
+            management: OnceCell::new(),
+        }
+    }
+
+    /// Name of the management cluster.
+    pub fn name(&self) -> &str {
+        &self.state.cluster
+    }
+
+    /// Name of the temporary kind cluster: its own, because `kind delete` removes every container that carries the
+    /// cluster's label, and Cluster API's Docker machines carry that label too.
+    pub fn temporary_name(&self) -> String {
+        format!("mctl-{}-{}", self.name(), self.request.run)
+    }
+
+    /// Name of the registry container.
+    pub fn registry_name(&self) -> String {
+        format!("mctl-{}-registry", self.name())
+    }
+
+    /// Repository of this cluster's images in the engine; `destroy` removes all below it.
+    pub fn image_repository(&self) -> String {
+        format!("{}/{}", crate::GROUP, self.name())
+    }
+
+    /// Connection to the temporary cluster.
+    pub async fn temporary(&self) -> Result<&Cluster> {
+        self.temporary
+            .get_or_try_init(|| self.connect("temporary cluster".into(), TEMPORARY))
+            .await
+    }
+
+    /// Connection to the new cluster.
+    pub async fn management(&self) -> Result<&Cluster> {
+        self.management
+            .get_or_try_init(|| {
+                self.connect(format!("management cluster {}", self.name()), MANAGEMENT)
+            })
+            .await
+    }
+
+    async fn connect(&self, name: String, file: &str) -> Result<Cluster> {
+        let text = self.state.kubeconfig(file)?.ok_or_else(|| {
+            Error::failed(format!("there is no kubeconfig of the {name} yet")).at(self
+                .state
+                .file(file)
+                .display()
+                .to_string())
+        })?;
+        Cluster::from_kubeconfig(name, &text).await
+    }
+
+    /// Facts found so far.
+    pub fn environment(&self) -> Result<Environment> {
+        self.state.environment()
+    }
+
+    /// What rendering needs.
+    pub fn context<'a>(&'a self, environment: &'a Environment) -> render::Context<'a> {
+        render::Context {
+            document: &self.request.document,
+            catalog: &self.catalog,
+            environment,
+        }
+    }
+}
+
+/// Shorthand for a kind.
+pub fn kind(group: &str, version: &str, kind: &str) -> GroupVersionKind {
+    GroupVersionKind::gvk(group, version, kind)
+}
+
+/// Cluster API's Cluster.
+pub fn cluster_kind() -> GroupVersionKind {
+    kind("cluster.x-k8s.io", "v1beta2", "Cluster")
+}
+
+/// Flux's HelmRelease.
+pub fn helm_release_kind() -> GroupVersionKind {
+    kind("helm.toolkit.fluxcd.io", "v2", "HelmRelease")
+}

@@ -1,0 +1,172 @@
+//! The temporary kind cluster: made, and removed again. Must not touch any other kind cluster.
+
+use std::{path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{host::write_certs_d, shared::Shared, state::TEMPORARY};
+use crate::{
+    Error, Kind, Result,
+    catalog::assets,
+    engine::{Observation, Step},
+    error::Context,
+    ports::{files, kubernetes::Progress, process::Command},
+};
+
+/// Label that kind, and Cluster API's Docker provider, put on a cluster's containers.
+pub const NODE_CONTAINER_LABEL: &str = "io.x-k8s.kind.cluster";
+
+/// Unpacks the embedded kind executable into the cache and returns its path.
+pub fn unpack_kind() -> Result<PathBuf> {
+    let kind = assets::vendor("bin/kind")
+        .ok_or_else(|| Error::new(Kind::Internal, "kind is not embedded"))?;
+    let digest = hex::encode(&Sha256::digest(&kind)[..8]);
+    let base = match (
+        crate::cli::env::get("XDG_CACHE_HOME"),
+        crate::cli::env::get("HOME"),
+    ) {
+        (Some(cache), _) => PathBuf::from(cache),
+        (None, Some(home)) => PathBuf::from(home).join(".cache"),
+        (None, None) => {
+            return Err(
+                Error::new(Kind::Usage, "neither XDG_CACHE_HOME nor HOME is set").fix("set HOME"),
+            );
+        }
+    };
+    let folder = base.join("mctl/bin");
+    let path = folder.join(format!("kind-{digest}"));
+    // Its name is its digest, and it is written in one step: if it is there, it is whole.
+    if std::fs::metadata(&path).is_ok_and(|m| m.len() == kind.len() as u64) {
+        return Ok(path);
+    }
+    std::fs::create_dir_all(&folder).context(|| format!("cannot make {}", folder.display()))?;
+    files::write_mode(&path, &kind, 0o755)?;
+    Ok(path)
+}
+
+/// The temporary cluster.
+pub struct TemporaryCluster(pub Arc<Shared>);
+
+impl TemporaryCluster {
+    async fn containers(&self) -> Result<Vec<String>> {
+        let filter = format!("label={NODE_CONTAINER_LABEL}={}", self.0.temporary_name());
+        self.0.docker.names("container", &filter).await
+    }
+}
+
+#[async_trait]
+impl Step for TemporaryCluster {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let containers = self.containers().await?;
+        if containers.is_empty() {
+            return Ok(Observation::Missing("no temporary cluster".into()));
+        }
+        // kind writes the kubeconfig last: without it the creation did not end.
+        if self.0.state.kubeconfig(TEMPORARY)?.is_none() {
+            return Ok(Observation::Missing(
+                "the temporary cluster was not completed".into(),
+            ));
+        }
+        let version = match self.0.temporary().await?.client().apiserver_version().await {
+            Ok(v) => v.git_version,
+            Err(e) => {
+                return Ok(Observation::Missing(format!(
+                    "the temporary cluster does not answer: {}",
+                    crate::ports::kubernetes::short(&e)
+                )));
+            }
+        };
+        Ok(Observation::Done(format!(
+            "{} runs Kubernetes {version}",
+            self.0.temporary_name()
+        )))
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        let shared = &self.0;
+        let kind = unpack_kind()?;
+        let name = shared.temporary_name();
+        if !self.containers().await?.is_empty() {
+            progress.seen("removing what an interrupted creation left");
+            shared
+                .docker
+                .remove("container", &self.containers().await?)
+                .await?;
+        }
+        let environment = shared.environment()?;
+        let certs = shared.state.file("certs.d");
+        write_certs_d(
+            &certs,
+            &environment.mirror,
+            environment.mirror_has_all,
+            &environment.ca_certificate,
+        )?;
+        let socket = shared.docker.socket().await?;
+        shared
+            .state
+            .update_environment(|e| e.engine_socket.clone_from(&socket))?;
+        let config = json!({
+            "kind": "Cluster",
+            "apiVersion": "kind.x-k8s.io/v1alpha4",
+            "nodes": [{
+                "role": "control-plane",
+                "extraMounts": [
+                    {"hostPath": socket, "containerPath": "/var/run/docker.sock"},
+                    {"hostPath": certs, "containerPath": "/etc/containerd/certs.d", "readOnly": true},
+                ],
+            }],
+            "containerdConfigPatches": ["[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n"],
+        });
+        let config_file = shared.state.file("kind.yaml");
+        files::write_private(&config_file, config.to_string().as_bytes())?;
+        // Into a file of its own first, so that the final one exists only for a complete cluster.
+        let kubeconfig = shared.state.file("temporary.kubeconfig.new");
+        let _ = std::fs::remove_file(&kubeconfig);
+        let command = shared.docker.environment(Command::new(
+            kind.display().to_string(),
+            [
+                "create".to_owned(),
+                "cluster".into(),
+                "--name".into(),
+                name,
+                "--image".into(),
+                environment.node_image,
+                "--config".into(),
+                config_file.display().to_string(),
+                "--kubeconfig".into(),
+                kubeconfig.display().to_string(),
+                "--quiet".into(),
+            ],
+        ));
+        progress.seen("kind create cluster");
+        shared.processes.run(&command).await?.success(&command)?;
+        std::fs::rename(&kubeconfig, shared.state.file(TEMPORARY))
+            .context(|| "cannot keep the temporary cluster's kubeconfig".into())
+    }
+}
+
+/// Removes the temporary cluster; only ever reached after the pivot is proven.
+pub struct Remove(pub Arc<Shared>);
+
+#[async_trait]
+impl Step for Remove {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let left = TemporaryCluster(self.0.clone()).containers().await?;
+        Ok(if left.is_empty() {
+            Observation::Done(format!("{} is gone", self.0.temporary_name()))
+        } else {
+            Observation::Missing(format!("{} is there", left.join(", ")))
+        })
+    }
+
+    async fn apply(&self, _: &dyn Progress) -> Result<()> {
+        let containers = TemporaryCluster(self.0.clone()).containers().await?;
+        self.0.docker.remove("container", &containers).await?;
+        for file in [TEMPORARY, "kind.yaml"] {
+            let _ = std::fs::remove_file(self.0.state.file(file));
+        }
+        Ok(())
+    }
+}

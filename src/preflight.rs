@@ -48,7 +48,7 @@ pub async fn check(
     findings.extend(host(read, &info, earlier.is_some()));
     findings.extend(names(read, docker, earlier.is_some()).await?);
     findings.extend(changed(read, state, earlier));
-    if let Err(e) = OwnImage::check_running_executable() {
+    if let Err(e) = OwnImage::of_this_executable() {
         findings.push(finding(
             e.line(),
             "use the released executable, or build one: cargo xtask dist",

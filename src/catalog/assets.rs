@@ -20,12 +20,21 @@ struct Manifests;
 #[folder = "assets/vendor/charts/"]
 struct Charts;
 
+#[derive(RustEmbed)]
+#[folder = "assets/vendor/bin/"]
+struct Programs;
+
 /// Content of a file; borrowed from the executable.
 pub type Bytes = Cow<'static, [u8]>;
 
 /// A vendored manifest by its path below `assets/vendor/manifests`.
 pub fn vendor(path: &str) -> Option<Bytes> {
     Manifests::get(path).map(|f| f.data)
+}
+
+/// The kind executable.
+pub fn kind() -> Option<Bytes> {
+    Programs::get("kind").map(|f| f.data)
 }
 
 /// A packaged chart, `<name>-<version>.tgz`.

@@ -7,6 +7,7 @@ pub mod env;
 pub mod input;
 mod kubeconfig;
 mod plan;
+mod registry;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Command {
     Kubeconfig(kubeconfig::Args),
     /// Remove everything that bootstrap made on this host's engine
     Destroy(destroy::Args),
+    /// Serve images and artifacts; bootstrap runs this in a container of its own
+    Registry(registry::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -60,14 +63,25 @@ fn run(command: Command) -> Result<()> {
         Command::Completions(args) => completions::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(&args),
+        Command::Registry(args) => serve(registry::run(args)),
         Command::Bootstrap(args) => wait(bootstrap::run(args)),
         Command::Destroy(args) => wait(destroy::run(args)),
     }
 }
 
-/// Runs an asynchronous command.
+/// Runs a command for a person.
 fn wait(work: impl Future<Output = Result<()>>) -> Result<()> {
     crate::telemetry::start("error", false);
+    block_on(work)
+}
+
+/// Runs a server: it logs what it does.
+fn serve(work: impl Future<Output = Result<()>>) -> Result<()> {
+    crate::telemetry::start("info", true);
+    block_on(work)
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

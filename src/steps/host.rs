@@ -54,7 +54,7 @@ pub struct OwnImage(pub Arc<Shared>);
 
 impl OwnImage {
     fn reference(&self, image: &Image) -> String {
-        format!("{}/mctl:{}", self.0.image_repository(), image.tag())
+        format!("{}/mctl:{}", self.0.image_repository(), image.tag)
     }
 }
 
@@ -69,7 +69,7 @@ impl Step for OwnImage {
         }
         self.0
             .state
-            .update_environment(|e| e.mctl_image = format!("{GROUP}/mctl:{}", image.tag()))?;
+            .update_environment(|e| e.mctl_image = format!("{GROUP}/mctl:{}", image.tag))?;
         Ok(Observation::Done(format!("image {reference}")))
     }
 
@@ -78,14 +78,14 @@ impl Step for OwnImage {
         let reference = self.reference(&image);
         self.0
             .docker
-            .load(move |to| image.write_docker_archive(&reference, to))
+            .load(move |to| image.write_docker_archive(&reference, to).map(drop))
             .await
     }
 }
 
 /// The image around the running executable; hashing it takes a moment.
 async fn own_image() -> Result<Image> {
-    tokio::task::spawn_blocking(Image::of_running_executable)
+    tokio::task::spawn_blocking(Image::of_this_executable)
         .await
         .map_err(|e| {
             Error::new(Kind::Internal, "forming the own image ended abnormally").because(&e)
@@ -180,11 +180,9 @@ impl Step for Registry {
                 found["State"]["Status"].as_str().unwrap_or_default()
             )));
         }
-        let address = address(&found).ok_or_else(|| {
-            Error::failed(format!(
-                "container {name} has no address on network {NETWORK}"
-            ))
-        })?;
+        let Some(address) = address(&found) else {
+            return Ok(Observation::Missing(format!("container {name} has no address on network {NETWORK} yet")));
+        };
         if TcpStream::connect(address).await.is_err() {
             return Ok(Observation::Missing(format!(
                 "container {name} does not answer at {address}"

@@ -71,7 +71,7 @@ fn run(command: Command) -> Result<()> {
 
 /// Runs a command for a person.
 fn wait(work: impl Future<Output = Result<()>>) -> Result<()> {
-    crate::telemetry::start("error", false);
+    crate::telemetry::start("off", false);
     block_on(work)
 }
 

@@ -64,7 +64,11 @@ fn good() -> Facts {
         components: vec!["cilium".into(), "flux-giantswarm".into()],
         monitoring: true,
         digest: Some("sha256:1".into()),
-        work: vec![Finding::yes("DocumentAccepted", "Applied", "")],
+        acted: Some(1),
+        work: vec![
+            Finding::yes("DocumentAccepted", "Valid", ""),
+            Finding::yes("ClusterApplied", "Applied", ""),
+        ],
         kustomizations: Some(vec![
             ready("platform"),
             ready("cilium"),

@@ -24,12 +24,15 @@ mod leader;
 mod lease;
 mod metrics;
 pub mod objects;
+mod publish;
 mod relay;
 mod rendering;
 mod repair;
+mod run;
 mod server;
 mod shared;
 pub mod status;
 mod stores;
 
 pub use document::POOL_LABEL;
+pub use run::{Options, run, run_with};

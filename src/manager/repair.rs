@@ -97,7 +97,13 @@ fn watch(
     selector: &str,
     index: usize,
 ) -> BoxStream<'static, (usize, watcher::Event<Meta>)> {
-    let api: Api<Meta> = Api::all_with(client.clone(), &kind.resource());
+    // Flux's own objects are read in the platform's namespace only.
+    let resource = kind.resource();
+    let api: Api<Meta> = if [KUSTOMIZATION, HELM_RELEASE].contains(&kind) {
+        Api::namespaced_with(client.clone(), PLATFORM_FLUX, &resource)
+    } else {
+        Api::all_with(client.clone(), &resource)
+    };
     watcher(api, watcher::Config::default().labels(selector))
         // The kind may come later: Kyverno is itself part of the platform.
         .backoff(Steady::new(Duration::from_secs(1), Duration::from_secs(15)))

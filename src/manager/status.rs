@@ -156,10 +156,10 @@ fn control_plane(document: &ManagementCluster, facts: &Facts) -> Finding {
             "Missing",
             format!("no KubeadmControlPlane of cluster {cluster}"),
         ),
-        Some(o) => from_readiness(
-            TYPE,
-            machines(o, i64::from(document.spec.control_plane.replicas)),
-        ),
+        Some(o) => {
+            let want = i64::from(document.spec.control_plane.replicas);
+            from_readiness(TYPE, machines([o.as_ref()], want))
+        }
     }
 }
 
@@ -183,11 +183,16 @@ fn workers(document: &ManagementCluster, facts: &Facts) -> Finding {
     }
     let mut told = Vec::new();
     for pool in &document.spec.node_pools {
-        let found = mine.iter().find(|o| is_pool(o, cluster, &pool.name));
-        let readiness = found.map_or_else(
-            || Readiness::NotReady("Missing".into(), "no MachineDeployment".into()),
-            |o| machines(o, i64::from(pool.replicas)),
-        );
+        let of_pool: Vec<&DynamicObject> = mine
+            .iter()
+            .filter(|o| is_pool(o, &pool.name))
+            .map(|o| o.as_ref())
+            .collect();
+        if of_pool.is_empty() {
+            let why = format!("{}: no MachineDeployment", pool.name);
+            return Finding::no(TYPE, "Missing", why);
+        }
+        let readiness = machines(of_pool, i64::from(pool.replicas));
         match readiness {
             Readiness::Ready(m) => told.push(format!("{}: {m}", pool.name)),
             Readiness::Progressing(m) => {
@@ -218,17 +223,14 @@ pub fn belongs(object: &DynamicObject, cluster: &str) -> bool {
             .any(|o| o.kind == "Cluster" && o.name == cluster)
 }
 
-/// True when a MachineDeployment is this pool of this cluster.
-pub fn is_pool(object: &DynamicObject, cluster: &str, pool: &str) -> bool {
-    let label = object
+/// True when a MachineDeployment is one of this pool; a pool has one per failure domain.
+fn is_pool(object: &DynamicObject, pool: &str) -> bool {
+    object
         .metadata
         .labels
         .as_ref()
-        .and_then(|l| l.get(POOL_LABEL));
-    match label {
-        Some(label) => label == pool,
-        None => name(object) == format!("{cluster}-{pool}"),
-    }
+        .and_then(|l| l.get(POOL_LABEL))
+        .is_some_and(|label| label == pool)
 }
 
 fn flux_ready(facts: &Facts) -> Finding {

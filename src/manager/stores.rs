@@ -55,7 +55,7 @@ impl Stores {
     /// Starts the watches; the future runs them for ever and asks for a new status on every change.
     pub fn start(client: &Client, shared: &Arc<Shared>) -> (Self, BoxFuture<'static, ()>) {
         let mut tasks = FuturesUnordered::new();
-        let mut watch = |kind: Known, namespace: &str| {
+        let watch = |kind: Known, namespace: &str| {
             let (watched, task) = start(client.clone(), kind, namespace, shared.clone());
             tasks.push(task);
             watched

@@ -449,7 +449,7 @@ fn judge(
             phases.join(", ")
         ));
     }
-    let state = machines(plane, i64::from(replicas));
+    let state = machines([plane], i64::from(replicas));
     if !state.is_ready() {
         return Err(format!("KubeadmControlPlane: {}", state.text()));
     }

@@ -36,7 +36,7 @@ fn replicas(kind: &str, name: &str, asked: i64, ready: i64) -> Arc<DynamicObject
     object(json!({
         "apiVersion": "cluster.x-k8s.io/v1beta2", "kind": kind,
         "metadata": {"name": name, "namespace": "org-giantswarm", "generation": 1,
-            "labels": {"cluster.x-k8s.io/cluster-name": "golem"}},
+            "labels": {"cluster.x-k8s.io/cluster-name": "golem", "mctl.giantswarm.io/node-pool": "default"}},
         "spec": {"replicas": asked},
         "status": {"observedGeneration": 1, "replicas": ready, "readyReplicas": ready,
             "availableReplicas": ready, "upToDateReplicas": ready},
@@ -64,7 +64,11 @@ fn good() -> Facts {
         components: vec!["cilium".into(), "flux-giantswarm".into()],
         monitoring: true,
         digest: Some("sha256:1".into()),
-        work: vec![Finding::yes("DocumentAccepted", "Applied", "")],
+        acted: Some(1),
+        work: vec![
+            Finding::yes("DocumentAccepted", "Valid", ""),
+            Finding::yes("ClusterApplied", "Applied", ""),
+        ],
         kustomizations: Some(vec![
             ready("platform"),
             ready("cilium"),

@@ -64,7 +64,7 @@ pub struct Planned {
     rename_all_fields = "camelCase"
 )]
 pub enum Record {
-    /// A move began; clusters are told apart by the UID of their namespace `kube-system`.
+    /// A move began, and nothing before counts; clusters are told apart by the UID of their namespace `kube-system`.
     Started {
         /// [`FORMAT`].
         format: u32,
@@ -267,9 +267,14 @@ impl State {
                 target,
                 namespace,
                 ..
-            } => self.started = Some((source, target, namespace)),
+            } => {
+                *self = Self {
+                    started: Some((source, target, namespace)),
+                    ..Self::default()
+                };
+            }
             Record::Pausing { object, was } => {
-                self.was_paused.entry(object.uid).or_insert(was);
+                self.was_paused.insert(object.uid, was);
             }
             Record::Released => self.was_paused.clear(),
             Record::Planned { objects } => {

@@ -6,5 +6,12 @@
 //! ```
 //! Must not know which clusters mctl itself made.
 
+pub mod compare;
+pub mod inventory;
 pub mod journal;
 pub mod move_objects;
+pub mod object;
+pub mod plan;
+pub mod ready;
+
+pub use ready::wait_ready;

@@ -1,10 +1,14 @@
 //! One Kubernetes API server: reading, server-side apply with retries, deletes with preconditions, waits. Must not know which objects matter.
 
+mod exact;
 mod wait;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,12 +23,15 @@ use kube::{
 
 use crate::{Error, FIELD_MANAGER, Kind, Result};
 
+pub use exact::Exact;
 pub use wait::{Pending, condition, replicas_ready};
 
 /// Requests in flight to one API server.
 const PARALLEL: usize = 16;
 /// How long a request that fails for a passing reason is repeated before it counts as stalled.
 const TRANSIENT_LIMIT: Duration = Duration::from_secs(120);
+/// How long one request may take; longer than a webhook's own limit.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(40);
 
 /// Receives what a wait last saw; shown to the user.
 pub trait Progress: Send + Sync {
@@ -44,6 +51,7 @@ pub struct Cluster {
     pub name: String,
     client: Client,
     kinds: Arc<Mutex<HashMap<GroupVersionKind, (ApiResource, Scope)>>>,
+    attempts: Arc<AtomicU64>,
 }
 
 impl std::fmt::Debug for Cluster {
@@ -61,6 +69,7 @@ impl Cluster {
             name: name.into(),
             client,
             kinds: Arc::default(),
+            attempts: Arc::default(),
         }
     }
 
@@ -83,6 +92,11 @@ impl Cluster {
     /// The client, for typed access and watches.
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Requests sent with retries so far, each attempt counted.
+    pub fn attempts(&self) -> u64 {
+        self.attempts.load(Ordering::Relaxed)
     }
 
     /// The API of one kind; `namespace` is ignored for cluster-scoped kinds.
@@ -265,22 +279,22 @@ impl Cluster {
         let begin = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(100);
         loop {
-            let e = match attempt().await {
-                Ok(value) => return Ok(value),
-                Err(e) => e,
+            self.attempts.fetch_add(1, Ordering::Relaxed);
+            let why = match tokio::time::timeout(ATTEMPT_LIMIT, attempt()).await {
+                Ok(Ok(value)) => return Ok(value),
+                Ok(Err(e)) if is_transient(&e) => short(&e),
+                Ok(Err(e)) => return Err(self.error(verb, &gvk.kind, namespace, name, &e)),
+                Err(_) => format!("no answer within {} s", ATTEMPT_LIMIT.as_secs()),
             };
-            if !is_transient(&e) {
-                return Err(self.error(verb, &gvk.kind, namespace, name, &e));
-            }
             if begin.elapsed() > TRANSIENT_LIMIT {
                 return Err(Error::new(
                     Kind::Stalled,
                     format!("cannot {verb} {}", self.place(&gvk.kind, namespace, name)),
                 )
-                .because(short(&e))
+                .because(why)
                 .fix("run the same command again when the API server answers"));
             }
-            progress.seen(&format!("{verb} {}/{name}: {}", gvk.kind, short(&e)));
+            progress.seen(&format!("{verb} {}/{name}: {why}", gvk.kind));
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(1500));
         }
@@ -288,6 +302,9 @@ impl Cluster {
 
     fn place(&self, kind: &str, namespace: Option<&str>, name: &str) -> String {
         match namespace {
+            Some(ns) if name.is_empty() => {
+                format!("{kind} in namespace {ns} of the {}", self.name)
+            }
             Some(ns) => format!("{kind} {ns}/{name} in the {}", self.name),
             None => format!("{kind} {name} in the {}", self.name),
         }

@@ -106,7 +106,11 @@ fn inspect(bundle: &Bundle, form: Form) -> Result<()> {
     ));
     for image in &content.images {
         let digest = image.digest.get(..19).unwrap_or(&image.digest);
-        printer::out(&format!("{digest}  {:>8}  {}", size(image.size), image.reference));
+        printer::out(&format!(
+            "{digest}  {:>8}  {}",
+            size(image.size),
+            image.reference
+        ));
     }
     Ok(())
 }
@@ -123,7 +127,11 @@ fn size(bytes: u64) -> String {
     format!("{bytes} B")
 }
 
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 fn per_second(bytes: u64, seconds: f64) -> u64 {
     (bytes as f64 / seconds.max(0.001)) as u64
 }

@@ -1,13 +1,16 @@
 //! The command line: arguments, settings, exit codes; must not contain work.
 
 mod bootstrap;
+mod bundle;
 mod completions;
 mod destroy;
 pub mod env;
 pub mod input;
 mod kubeconfig;
+mod manager;
 mod plan;
 mod registry;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -38,6 +41,12 @@ enum Command {
     Kubeconfig(kubeconfig::Args),
     /// Remove everything that bootstrap made on this host's engine
     Destroy(destroy::Args),
+    /// Run as the manager inside the cluster
+    Manager(manager::Args),
+    /// Check a cluster against its document, with evidence
+    Verify(verify::Args),
+    /// Look into a bundle
+    Bundle(bundle::Args),
     /// Serve images and artifacts; bootstrap runs this in a container of its own
     Registry(registry::Args),
     /// Print completions for a shell
@@ -63,6 +72,9 @@ fn run(command: Command) -> Result<()> {
         Command::Completions(args) => completions::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(&args),
+        Command::Bundle(args) => bundle::run(&args),
+        Command::Manager(args) => serve(manager::run(args)),
+        Command::Verify(args) => wait(verify::run(args)),
         Command::Registry(args) => serve(registry::run(args)),
         Command::Bootstrap(args) => wait(bootstrap::run(args)),
         Command::Destroy(args) => wait(destroy::run(args)),

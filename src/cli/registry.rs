@@ -52,7 +52,9 @@ struct Serve {
 pub async fn run(args: Args) -> Result<()> {
     let Command::Serve(args) = args.command;
     let bundle = args.bundle.as_deref().map(Bundle::open).transpose()?;
-    let images = bundle.as_ref().map_or(0, |bundle| bundle.references().len());
+    let images = bundle
+        .as_ref()
+        .map_or(0, |bundle| bundle.references().len());
     let store = Arc::new(Store::new(bundle));
     charts::put_all(&store)?;
     match OwnImage::of_this_executable() {

@@ -282,7 +282,10 @@ fn kustomization_kind() -> kube::core::GroupVersionKind {
     kind("kustomize.toolkit.fluxcd.io", "v1", "Kustomization")
 }
 
-/// Acceptance checks; repeated until they pass, because a fresh platform takes some scrapes and heartbeats to prove itself.
+/// A fresh platform takes some scrapes and heartbeats to prove itself.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Acceptance checks.
 pub struct Verify(pub Arc<Shared>);
 
 #[async_trait]
@@ -292,48 +295,35 @@ impl Step for Verify {
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
-        let mut changed = Instant::now();
-        let mut last = String::new();
-        loop {
-            let report = self.checks(progress).await?;
-            let failed: Vec<String> = report
-                .failed()
-                .map(|c| format!("{}: {}", c.name, c.evidence))
-                .collect();
-            if failed.is_empty() {
-                return Ok(());
-            }
-            let seen = failed.join("; ");
-            if seen != last {
-                progress.seen(&seen);
-                last = seen;
-                changed = Instant::now();
-            }
-            if changed.elapsed() > Duration::from_secs(180) {
-                return Err(Error::new(
-                    Kind::Stalled,
-                    "the cluster is up, but acceptance checks do not pass",
-                )
-                .because(last)
-                .fix(format!("mctl verify {}", self.0.name()))
-                .state("the cluster manages itself; nothing is lost"));
-            }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        let report = self.checks(PATIENCE, progress).await?;
+        if report.passed() {
+            return Ok(());
         }
+        Err(Error::new(
+            Kind::Stalled,
+            "the cluster is up, but acceptance checks do not pass",
+        )
+        .because(report.failed().join(", "))
+        .fix(format!("see the evidence: mctl verify {}", self.0.name()))
+        .state("the cluster manages itself; nothing is lost"))
     }
 
     async fn verify(&self, progress: &dyn Progress) -> Result<String> {
-        let report = self.checks(progress).await?;
+        let report = self.checks(Duration::ZERO, progress).await?;
         Ok(format!("{} checks pass", report.checks.len()))
     }
 }
 
 impl Verify {
-    async fn checks(&self, progress: &dyn Progress) -> Result<verify::Report> {
+    async fn checks(&self, patience: Duration, progress: &dyn Progress) -> Result<verify::Report> {
+        let options = verify::Options {
+            active: false,
+            patience,
+        };
         verify::run(
             self.0.management().await?,
             &self.0.request.document,
-            false,
+            options,
             progress,
         )
         .await

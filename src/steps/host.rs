@@ -181,7 +181,9 @@ impl Step for Registry {
             )));
         }
         let Some(address) = address(&found) else {
-            return Ok(Observation::Missing(format!("container {name} has no address on network {NETWORK} yet")));
+            return Ok(Observation::Missing(format!(
+                "container {name} has no address on network {NETWORK} yet"
+            )));
         };
         if TcpStream::connect(address).await.is_err() {
             return Ok(Observation::Missing(format!(

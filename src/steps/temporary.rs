@@ -20,8 +20,7 @@ pub const NODE_CONTAINER_LABEL: &str = "io.x-k8s.kind.cluster";
 
 /// Unpacks the embedded kind executable into the cache and returns its path.
 pub fn unpack_kind() -> Result<PathBuf> {
-    let kind = assets::kind()
-        .ok_or_else(|| Error::new(Kind::Internal, "kind is not embedded"))?;
+    let kind = assets::kind().ok_or_else(|| Error::new(Kind::Internal, "kind is not embedded"))?;
     let digest = hex::encode(&Sha256::digest(&kind)[..8]);
     let base = match (
         crate::cli::env::get("XDG_CACHE_HOME"),

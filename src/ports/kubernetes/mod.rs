@@ -163,7 +163,7 @@ impl Cluster {
                 .list(&params)
                 .await
                 .map_err(|e| self.error("list", &gvk.kind, namespace, "", &e))?;
-            all.extend(page.items);
+            all.extend(page.items.into_iter().map(|o| typed(o, gvk)));
             match page.metadata.continue_.filter(|c| !c.is_empty()) {
                 Some(next) => params.continue_token = Some(next),
                 None => return Ok(Some(all)),
@@ -340,6 +340,15 @@ pub fn gvk(object: &DynamicObject) -> Result<GroupVersionKind> {
             Error::new(Kind::Internal, "an object has no apiVersion or kind")
                 .at(format!("{:?}", object.metadata.name))
         })
+}
+
+/// Items of a list come without their kind; this puts it back.
+fn typed(mut object: DynamicObject, gvk: &GroupVersionKind) -> DynamicObject {
+    object.types.get_or_insert_with(|| kube::core::TypeMeta {
+        api_version: gvk.api_version(),
+        kind: gvk.kind.clone(),
+    });
+    object
 }
 
 /// Kind of an object; empty if it has none.

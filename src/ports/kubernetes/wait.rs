@@ -101,7 +101,7 @@ impl Cluster {
                     Some(Ok(watcher::Event::InitDone)) if listed => continue,
                     Some(Ok(watcher::Event::InitApply(o) | watcher::Event::Apply(o))) => {
                         listed = true;
-                        Some(o)
+                        Some(super::typed(o, gvk))
                     }
                     Some(Ok(watcher::Event::InitDone | watcher::Event::Delete(_))) => None,
                 };

@@ -115,6 +115,13 @@ pub struct Manifest {
     pub files: Vec<String>,
     /// Which documents are kept.
     pub documents: Documents,
+    /// Whether schemas keep their descriptions.
+    #[serde(default = "yes")]
+    pub descriptions: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Selection of documents.

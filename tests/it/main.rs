@@ -7,5 +7,8 @@ mod bundle_hostile;
 mod catalog;
 mod config;
 mod pki;
+mod registry;
+mod registry_artifact;
+mod registry_tls;
 mod render;
 mod samples;

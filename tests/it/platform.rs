@@ -1,51 +1,41 @@
 //! What the platform components render to: the rules that all of them keep.
 
-use mctl::{
-    catalog::{Catalog, Target},
-    config::ManagementCluster,
-    environment::Environment,
-    render::{self, Context},
-};
+use std::sync::OnceLock;
+
+use mctl::catalog::Target;
 use serde_json::{Value, json};
 
-/// A document named `demo` with these fields of `spec`.
-pub fn document(spec: Value) -> ManagementCluster {
-    serde_json::from_value(json!({
-        "apiVersion": "mctl.giantswarm.io/v1alpha1", "kind": "ManagementCluster",
-        "metadata": {"name": "demo"}, "spec": spec,
-    }))
-    .expect("a document")
-}
+use crate::samples::{Sample, data};
 
 /// Objects of every enabled component in the management cluster, with the component's name.
-pub fn objects(spec: Value) -> Vec<(String, Value)> {
-    let document = document(spec);
-    let catalog = Catalog::embedded().expect("the catalog");
-    let environment = Environment {
-        ca_certificate: "-----BEGIN CERTIFICATE-----\n".into(),
-        mirror: "registry:5000".into(),
-        mctl_image: "mctl.giantswarm.io/mctl:v0".into(),
-        engine_socket: "/var/run/docker.sock".into(),
-        ..Environment::default()
-    };
-    let context = Context {
-        document: &document,
-        catalog: &catalog,
-        environment: &environment,
-    };
+fn rendered(spec: Value, wanted: impl Fn(&str) -> bool) -> Vec<(String, Value)> {
+    let sample = Sample::new(spec).with_profile();
+    let enabled = sample.catalog.enabled(&sample.document);
     let mut all = Vec::new();
-    for component in catalog.enabled(&document) {
-        if !component.clusters.contains(&Target::Management) {
-            continue;
-        }
-        let rendered = render::component(context, component, Target::Management)
-            .unwrap_or_else(|e| panic!("{}: {e}", component.name));
-        for object in rendered.objects {
-            let object = serde_json::to_value(object).expect("JSON");
-            all.push((component.name.clone(), object));
+    for component in enabled {
+        if wanted(&component.name) && component.clusters.contains(&Target::Management) {
+            let objects = sample
+                .component(&component.name, Target::Management)
+                .objects;
+            all.extend(
+                data(&objects)
+                    .into_iter()
+                    .map(|o| (component.name.clone(), o)),
+            );
         }
     }
     all
+}
+
+/// Objects of the platform from a document that says nothing. CRDs are left out; they are most of the text.
+pub fn objects() -> &'static [(String, Value)] {
+    static ALL: OnceLock<Vec<(String, Value)>> = OnceLock::new();
+    ALL.get_or_init(|| rendered(json!({}), |name| !name.ends_with("-crds")))
+}
+
+/// Objects of one component.
+fn component(spec: Value, name: &str) -> Vec<(String, Value)> {
+    rendered(spec, |n| n == name)
 }
 
 /// Text at a JSON pointer, or nothing.
@@ -85,7 +75,10 @@ fn chart_values(all: &[(String, Value)], component: &str) -> Value {
 #[test]
 fn kyverno_is_small_on_one_control_plane_and_safe_on_three() {
     for (control_planes, admission) in [(1, 1), (3, 3)] {
-        let all = objects(json!({"controlPlane": {"replicas": control_planes}}));
+        let all = component(
+            json!({"controlPlane": {"replicas": control_planes}}),
+            "kyverno",
+        );
         let values = chart_values(&all, "kyverno");
         assert_eq!(values["admissionController"]["replicas"], admission);
         for other in [
@@ -105,7 +98,7 @@ fn kyverno_is_small_on_one_control_plane_and_safe_on_three() {
 
 #[test]
 fn the_restricted_set_is_enforced() {
-    let values = chart_values(&objects(json!({})), "pod-security-policies");
+    let values = chart_values(objects(), "pod-security-policies");
     assert_eq!(values["podSecurityStandard"], "restricted");
     assert_eq!(values["validationFailureAction"], "Enforce");
     assert_eq!(values["failurePolicy"], "Fail");
@@ -114,13 +107,16 @@ fn the_restricted_set_is_enforced() {
 #[test]
 fn values_of_the_document_reach_prometheus_and_alertmanager() {
     let claim = json!({"resources": {"requests": {"storage": "20Gi"}}});
-    let all = objects(json!({"components": {"monitoring": {"values": {
-        "prometheus": {"retention": "7d", "storage": claim},
-        "alertmanager": {
-            "receivers": [{"name": "on-call", "webhookConfigs": [{"url": "http://pager.example.io/"}]}],
-            "routes": [{"receiver": "on-call"}],
-        },
-    }}}}));
+    let all = component(
+        json!({"components": {"monitoring": {"values": {
+            "prometheus": {"retention": "7d", "storage": claim},
+            "alertmanager": {
+                "receivers": [{"name": "on-call", "webhookConfigs": [{"url": "http://pager.example.io/"}]}],
+                "routes": [{"receiver": "on-call"}],
+            },
+        }}}}),
+        "monitoring",
+    );
     let find = |kind: &str| {
         &all.iter()
             .find(|(_, o)| text(o, "/kind") == kind)
@@ -148,7 +144,7 @@ fn values_of_the_document_reach_prometheus_and_alertmanager() {
 
 #[test]
 fn without_a_storage_class_metrics_live_in_the_pod() {
-    let all = objects(json!({}));
+    let all = objects();
     let (_, prometheus) = all
         .iter()
         .find(|(_, o)| text(o, "/kind") == "Prometheus")
@@ -157,12 +153,12 @@ fn without_a_storage_class_metrics_live_in_the_pod() {
         prometheus["spec"]["storage"],
         json!({"emptyDir": {"sizeLimit": "4Gi"}})
     );
-    assert_eq!(prometheus["spec"]["externalLabels"]["cluster_id"], "demo");
+    assert_eq!(prometheus["spec"]["externalLabels"]["cluster_id"], "golem");
 }
 
 #[test]
 fn kube_state_metrics_reads_what_it_collects_and_nothing_else() {
-    let all = objects(json!({}));
+    let all = objects();
     let of = |kind: &str| {
         let found = all
             .iter()
@@ -190,7 +186,7 @@ fn kube_state_metrics_reads_what_it_collects_and_nothing_else() {
 fn every_job_has_a_fixed_name_that_the_documentation_lists() {
     let documented = include_str!("../../docs/monitoring.md");
     let mut jobs = 0;
-    for (_, object) in objects(json!({})) {
+    for (_, object) in objects() {
         let endpoints = match text(&object, "/kind") {
             "ServiceMonitor" => list(&object, "/spec/endpoints"),
             "PodMonitor" => list(&object, "/spec/podMetricsEndpoints"),

@@ -2,12 +2,12 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::platform::{list, objects, text};
 
 fn rules() -> Vec<Value> {
-    objects(json!({}))
+    objects()
         .into_iter()
         .filter(|(_, o)| text(o, "/kind") == "PrometheusRule")
         .flat_map(|(_, o)| list(&o, "/spec/groups").to_vec())
@@ -77,7 +77,7 @@ fn runbooks_refer_to_runbooks_that_exist() {
 
 #[test]
 fn alerts_read_only_jobs_that_exist() {
-    let jobs: BTreeSet<String> = objects(json!({}))
+    let jobs: BTreeSet<String> = objects()
         .iter()
         .flat_map(|(_, o)| {
             [

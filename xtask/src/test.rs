@@ -113,7 +113,7 @@ impl Lane {
                 "unit",
                 host::cargo()
                     .env("INSTA_UPDATE", "no")
-                    .args(["test", "--locked", "--workspace"]),
+                    .args(["test", "--locked", "--workspace", "--no-fail-fast"]),
             ),
             Self::Generated => crate::generate::run(crate::generate::Args { check: true }),
             Self::Release => release::check(&release::build()?),

@@ -69,6 +69,13 @@ pub struct Transition {
     pub from: Option<String>,
 }
 
+impl Transition {
+    /// False for a condition that is unknown when it is first seen: nothing has happened yet.
+    pub fn is_worth_an_event(&self) -> bool {
+        self.from.is_some() || self.to.status.is_some()
+    }
+}
+
 /// Makes the conditions to write: sorted as given, `lastTransitionTime` kept where the status is the same.
 pub fn merge(
     old: &[Condition],

@@ -89,6 +89,7 @@ pub struct Candidate {
     identity: String,
     timing: Timing,
     holder: watch::Sender<Option<String>>,
+    answered: watch::Sender<Option<Instant>>,
 }
 
 impl Candidate {
@@ -100,7 +101,13 @@ impl Candidate {
             identity: identity.to_owned(),
             timing,
             holder: watch::Sender::new(None),
+            answered: watch::Sender::new(None),
         }
+    }
+
+    /// Follows when the API server last answered.
+    pub fn answered(&self) -> watch::Receiver<Option<Instant>> {
+        self.answered.subscribe()
     }
 
     /// Follows who holds the lease.
@@ -219,7 +226,12 @@ impl Candidate {
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, kube::Error> {
         match tokio::time::timeout(self.timing.request, call).await {
-            Ok(result) => result,
+            Ok(result) => {
+                if matches!(&result, Ok(_) | Err(kube::Error::Api(_))) {
+                    self.answered.send_replace(Some(Instant::now()));
+                }
+                result
+            }
             Err(_) => Err(kube::Error::Service(
                 format!("no answer within {} s", self.timing.request.as_secs_f32()).into(),
             )),

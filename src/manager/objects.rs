@@ -109,30 +109,46 @@ pub fn same_revision(object: &DynamicObject) -> bool {
         && number(object, "/status/observedGeneration") >= object.metadata.generation.unwrap_or(0)
 }
 
-/// Readiness of a KubeadmControlPlane or MachineDeployment that should have `want` machines.
-pub fn machines(object: &DynamicObject, want: i64) -> Readiness {
-    let generation = object.metadata.generation.unwrap_or(0);
-    if number(object, "/status/observedGeneration") < generation {
-        return Readiness::Progressing(format!("generation {generation} is not observed yet"));
+/// Readiness of the KubeadmControlPlane or the MachineDeployments that together should have `want` machines.
+pub fn machines<'a>(
+    objects: impl IntoIterator<Item = &'a DynamicObject> + Clone,
+    want: i64,
+) -> Readiness {
+    for o in objects.clone() {
+        let generation = o.metadata.generation.unwrap_or(0);
+        if number(o, "/status/observedGeneration") < generation {
+            return Readiness::Progressing(format!(
+                "{}: generation {generation} is not observed yet",
+                name(o)
+            ));
+        }
     }
-    let spec = number(object, "/spec/replicas");
-    let has = number(object, "/status/replicas");
-    let ready = number(object, "/status/readyReplicas");
-    let available = number(object, "/status/availableReplicas");
-    let current = number(object, "/status/upToDateReplicas");
+    let sum = |pointer: &str| {
+        objects
+            .clone()
+            .into_iter()
+            .map(|o| number(o, pointer))
+            .sum()
+    };
+    let spec: i64 = sum("/spec/replicas");
+    let has: i64 = sum("/status/replicas");
+    let ready: i64 = sum("/status/readyReplicas");
+    let available: i64 = sum("/status/availableReplicas");
+    let current: i64 = sum("/status/upToDateReplicas");
     let told = format!("{ready} of {want} ready, {available} available, {current} up to date");
     if spec != want {
         return Readiness::Progressing(format!("{told}, {spec} asked for"));
     }
-    if has == want && ready == want && available == want && current == want {
+    if [has, ready, available, current] == [want; 4] {
         return Readiness::Ready(told);
     }
     if has != want || current != want {
         return Readiness::Progressing(format!("{told}, {has} exist"));
     }
-    let why = ["Available", "MachinesReady", "MachinesUpToDate"]
-        .iter()
-        .filter_map(|t| condition(object, t))
+    let why = objects
+        .into_iter()
+        .flat_map(|o| ["Available", "MachinesReady", "MachinesUpToDate"].map(|t| condition(o, t)))
+        .flatten()
         .find(|c| c["status"] != "True")
         .map(|c| {
             format!(

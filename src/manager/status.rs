@@ -7,6 +7,7 @@ use kube::core::DynamicObject;
 
 use super::{
     conditions::{Finding, Transition, camel, merge},
+    document::POOL_LABEL,
     kinds::{CUSTOMER_FLUX, PLATFORM_FLUX},
     objects::{self, Readiness, flux, machines, name, same_revision},
 };
@@ -31,6 +32,8 @@ pub struct Facts {
     pub monitoring: bool,
     /// Digest of the platform artifact being served.
     pub digest: Option<String>,
+    /// Generation of the document that this process acted upon, if it did yet.
+    pub acted: Option<i64>,
     /// What came of the manager's own work: document, Cluster API objects, Flux, certificates.
     pub work: Vec<Finding>,
     /// Kustomizations in the platform's namespace.
@@ -58,7 +61,20 @@ pub fn compute(
     now: Timestamp,
 ) -> (ManagementClusterStatus, Vec<Transition>) {
     let before = document.status.clone().unwrap_or_default();
+    let generation = document.metadata.generation;
     let mut findings = facts.work.clone();
+    // A refused document changes nothing, so nothing is being updated either.
+    let refused = findings
+        .iter()
+        .any(|f| f.type_ == "DocumentAccepted" && f.status == Some(false));
+    let behind = facts.acted.is_some() && facts.acted != generation;
+    if behind
+        && !refused
+        && let Some(f) = findings.iter_mut().find(|f| f.type_ == "ClusterApplied")
+    {
+        let told = "the newest document has not been acted upon yet";
+        *f = Finding::no("ClusterApplied", PROGRESSING, told);
+    }
     findings.push(control_plane(document, facts));
     findings.push(workers(document, facts));
     findings.push(flux_ready(facts));
@@ -71,16 +87,14 @@ pub fn compute(
     let ready = ready(&findings);
     let is_ready = ready.status == Some(true);
     findings.insert(0, ready);
-    let generation = document.metadata.generation;
-    let updating = before.observed_generation != generation
-        || findings
-            .iter()
-            .any(|f| f.status != Some(true) && f.reason == PROGRESSING);
+    let observed = facts.acted.or(before.observed_generation);
+    let progressing = |f: &Finding| f.status != Some(true) && f.reason == PROGRESSING;
+    let updating = !refused && (observed != generation || findings.iter().any(progressing));
     let (conditions, transitions) = merge(&before.conditions, &findings, generation, now);
     let status = ManagementClusterStatus {
         phase: Some(phase(before.phase.as_deref(), is_ready, updating).to_owned()),
         version: Some(VERSION.to_owned()),
-        observed_generation: generation,
+        observed_generation: observed,
         platform_digest: facts.digest.clone(),
         conditions,
     };
@@ -139,10 +153,10 @@ fn control_plane(document: &ManagementCluster, facts: &Facts) -> Finding {
             "Missing",
             format!("no KubeadmControlPlane of cluster {cluster}"),
         ),
-        Some(o) => from_readiness(
-            TYPE,
-            machines(o, i64::from(document.spec.control_plane.replicas)),
-        ),
+        Some(o) => {
+            let want = i64::from(document.spec.control_plane.replicas);
+            from_readiness(TYPE, machines([o.as_ref()], want))
+        }
     }
 }
 
@@ -166,11 +180,16 @@ fn workers(document: &ManagementCluster, facts: &Facts) -> Finding {
     }
     let mut told = Vec::new();
     for pool in &document.spec.node_pools {
-        let found = mine.iter().find(|o| is_pool(o, cluster, &pool.name));
-        let readiness = found.map_or_else(
-            || Readiness::NotReady("Missing".into(), "no MachineDeployment".into()),
-            |o| machines(o, i64::from(pool.replicas)),
-        );
+        let of_pool: Vec<&DynamicObject> = mine
+            .iter()
+            .filter(|o| is_pool(o, &pool.name))
+            .map(|o| o.as_ref())
+            .collect();
+        if of_pool.is_empty() {
+            let why = format!("{}: no MachineDeployment", pool.name);
+            return Finding::no(TYPE, "Missing", why);
+        }
+        let readiness = machines(of_pool, i64::from(pool.replicas));
         match readiness {
             Readiness::Ready(m) => told.push(format!("{}: {m}", pool.name)),
             Readiness::Progressing(m) => {
@@ -201,9 +220,14 @@ pub fn belongs(object: &DynamicObject, cluster: &str) -> bool {
             .any(|o| o.kind == "Cluster" && o.name == cluster)
 }
 
-/// True when a MachineDeployment is this pool of this cluster.
-pub fn is_pool(object: &DynamicObject, cluster: &str, pool: &str) -> bool {
-    name(object) == format!("{cluster}-{pool}")
+/// True when a MachineDeployment is one of this pool; a pool has one per failure domain.
+fn is_pool(object: &DynamicObject, pool: &str) -> bool {
+    object
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|l| l.get(POOL_LABEL))
+        .is_some_and(|label| label == pool)
 }
 
 fn flux_ready(facts: &Facts) -> Finding {

@@ -24,6 +24,7 @@ pub mod render;
 pub mod report;
 pub mod steps;
 pub mod telemetry;
+pub mod verify;
 
 pub use error::{Error, Kind, Result};
 

@@ -1,30 +1,30 @@
-//! `mctl manager`.
+//! `mctl manager`: the in-cluster mode. Must not contain work.
 
 use std::net::SocketAddr;
 
 use crate::{
     Result,
-    manager::{self, Options},
+    manager::{Options, run as run_manager},
 };
 
-/// Options.
-#[derive(Debug, clap::Args)]
+/// Runs inside the management cluster and keeps it as its document says.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Namespace of the document and of the manager
+    /// Namespace of the document and of the manager itself.
     #[arg(long, default_value = "giantswarm")]
-    namespace: String,
-    /// Management cluster
+    pub namespace: String,
+    /// Name of the cluster and its document.
     #[arg(long)]
-    name: String,
-    /// Where the registry listens (TLS)
+    pub name: String,
+    /// Where the registry listens (TLS).
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:5000")]
-    listen_registry: SocketAddr,
-    /// Where health, metrics and alerts are served
+    pub listen_registry: SocketAddr,
+    /// Where health, metrics and alerts are served (plain HTTP).
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
-    listen: SocketAddr,
+    pub listen: SocketAddr,
 }
 
-/// Runs until it is told to stop or loses its lease.
+/// Runs until SIGTERM or until the lease is lost.
 pub async fn run(args: Args) -> Result<()> {
     let Args {
         namespace,
@@ -32,7 +32,7 @@ pub async fn run(args: Args) -> Result<()> {
         listen_registry,
         listen,
     } = args;
-    manager::run(Options {
+    run_manager(Options {
         namespace,
         name,
         listen_registry,

@@ -10,6 +10,7 @@ mod kubeconfig;
 mod manager;
 mod plan;
 mod registry;
+mod status;
 mod verify;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Destroy(destroy::Args),
     /// Run as the manager inside the cluster
     Manager(manager::Args),
+    /// Show phase, conditions, nodes and components of a cluster
+    Status(status::Args),
     /// Check a cluster against its document, with evidence
     Verify(verify::Args),
     /// Look into a bundle
@@ -74,6 +77,7 @@ fn run(command: Command) -> Result<()> {
         Command::Kubeconfig(args) => kubeconfig::run(&args),
         Command::Bundle(args) => bundle::run(&args),
         Command::Manager(args) => serve(manager::run(args)),
+        Command::Status(args) => wait(status::run(args)),
         Command::Verify(args) => wait(verify::run(args)),
         Command::Registry(args) => serve(registry::run(args)),
         Command::Bootstrap(args) => wait(bootstrap::run(args)),

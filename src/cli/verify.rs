@@ -1,76 +1,137 @@
-//! `mctl verify`.
+//! `mctl verify`: acceptance checks with evidence. Must not contain work.
 
-use std::time::Duration;
+use std::{
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use crate::{
     Error, Kind, Result,
-    ports::kubernetes::Cluster,
-    report::printer,
+    error::Context,
+    ports::kubernetes::{Cluster, Progress},
     steps::state::{MANAGEMENT, State},
-    verify::{self, Options},
+    verify,
 };
 
-/// Options.
-#[derive(Debug, clap::Args)]
+/// Checks a management cluster and shows the evidence; changes nothing unless --active is given.
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Management cluster
-    name: String,
-    /// Also probe: provoke an alert, delete and edit platform objects, scale the control plane; cleans up after itself
+    /// Name of the cluster.
+    pub name: String,
+    /// Also probe: provoke an alert, delete and edit platform objects, scale the control plane; cleans up after itself.
     #[arg(long)]
-    active: bool,
-    /// Form of the output
-    #[arg(long, short, value_enum, default_value_t = Form::Human)]
-    output: Form,
+    pub active: bool,
+    /// Look at failed checks again for this many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub wait: u64,
+    /// How to show the result.
+    #[arg(long, value_enum, default_value_t = Output::Human)]
+    pub output: Output,
+    /// Kubeconfig of the cluster; by default the one that the bootstrap kept.
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum Form {
+/// Form of a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Lines for people.
+    #[default]
     Human,
+    /// One JSON document.
     Json,
 }
 
-/// Says on standard error what is waited for.
-struct Lines;
-
-impl crate::ports::kubernetes::Progress for Lines {
-    fn seen(&self, evidence: &str) {
-        printer::err(&format!("… {}", printer::clean(evidence, 300)));
-    }
-}
-
-/// Runs the checks and prints them.
+/// Runs the checks; an error of kind [`Kind::Failed`] when one of them fails.
 pub async fn run(args: Args) -> Result<()> {
-    let state = State::open(&args.name)?;
-    let missing = || {
-        Error::failed(format!("`{}` has no control plane yet", args.name))
-            .fix("go on with `mctl bootstrap`")
+    let Args {
+        name,
+        active,
+        wait,
+        output,
+        kubeconfig,
+    } = args;
+    let cluster = cluster(&name, kubeconfig).await?;
+    let document = verify::document(&cluster, &name).await?;
+    let options = verify::Options {
+        active,
+        patience: Duration::from_secs(wait),
     };
-    let kubeconfig = state.kubeconfig(MANAGEMENT)?.ok_or_else(missing)?;
-    let request = state.request()?.ok_or_else(missing)?;
-    let cluster =
-        Cluster::from_kubeconfig(format!("management cluster {}", args.name), &kubeconfig).await?;
-    let options = Options {
-        active: args.active,
-        patience: Duration::ZERO,
+    let progress = Lines {
+        shown: output == Output::Human && std::io::stderr().is_terminal(),
     };
-    let report = verify::run(&cluster, &request.document, options, &Lines).await?;
-    match args.output {
-        Form::Human => printer::out_raw(&report.text()),
-        Form::Json => {
-            let text = serde_json::to_string_pretty(&report).map_err(|e| {
-                Error::new(Kind::Internal, "the report cannot be written").because(&e)
-            })?;
-            printer::out(&text);
+    let report = tokio::select! {
+        report = verify::run(&cluster, &document, options, &progress) => report?,
+        _ = tokio::signal::ctrl_c() => {
+            let error = Error::new(Kind::Interrupted, "the checks were stopped");
+            if !active {
+                return Err(error.state("nothing was changed"));
+            }
+            return Err(match verify::clean_up(&cluster, &name).await {
+                Ok(()) => error.state("what the probes changed was put back, or Flux puts it back"),
+                Err(e) => error.because(e).fix(format!("mctl verify {name} --active cleans up when it runs to its end")),
+            });
         }
-    }
+    };
+    show(output, &report, || report.text())?;
     if report.passed() {
         return Ok(());
     }
-    Err(Error::failed(format!(
-        "{} of {} checks failed",
-        report.failed().len(),
-        report.checks.len()
-    ))
-    .because(report.failed().join(", "))
-    .fix("each failed check above says what to do"))
+    Err(Error::failed(format!("{name} is not as it should be"))
+        .because(format!("failed checks: {}", report.failed().join(", ")))
+        .state(if active {
+            "what the probes changed was put back unless a check says otherwise"
+        } else {
+            "nothing was changed"
+        })
+        .fix(format!(
+            "each failed check names its fix; then run again: mctl verify {name}"
+        )))
+}
+
+/// The cluster of this name, through the kubeconfig that was given or kept.
+pub(super) async fn cluster(name: &str, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
+    let file = match kubeconfig {
+        Some(file) => file,
+        None => State::open(name)?.file(MANAGEMENT),
+    };
+    let text = std::fs::read_to_string(&file).map_err(|e| {
+        Error::new(Kind::Usage, format!("there is no access to {name} yet"))
+            .at(file.display().to_string())
+            .because(&e)
+            .state("nothing was changed")
+            .fix("run the bootstrap again: it goes on where it stopped")
+    })?;
+    Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await
+}
+
+/// Writes a result to standard output.
+pub(super) fn show(
+    output: Output,
+    value: &impl serde::Serialize,
+    human: impl FnOnce() -> String,
+) -> Result<()> {
+    let text = match output {
+        Output::Human => human(),
+        Output::Json => {
+            serde_json::to_string_pretty(value).context(|| "cannot form JSON".to_owned())? + "\n"
+        }
+    };
+    // A reader that went away wants no more.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    Ok(())
+}
+
+/// Progress as lines on a terminal.
+struct Lines {
+    shown: bool,
+}
+
+impl Progress for Lines {
+    fn seen(&self, evidence: &str) {
+        if self.shown {
+            let _ = writeln!(std::io::stderr(), "… {evidence}");
+        }
+    }
 }

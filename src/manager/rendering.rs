@@ -109,3 +109,73 @@ pub fn render(
         certificates,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pki::Authority;
+
+    fn environment() -> Environment {
+        Environment {
+            ca_certificate: Authority::new("mctl golem").unwrap().certificate,
+            mirror: "mctl-golem-registry:5000".into(),
+            mctl_image: "mctl.giantswarm.io/mctl:0.1.0".into(),
+            control_plane_endpoint: Some(crate::environment::Endpoint {
+                host: "172.18.0.3".into(),
+                port: 6443,
+            }),
+            ..Environment::default()
+        }
+    }
+
+    fn document(spec: serde_json::Value) -> ManagementCluster {
+        let mut d: ManagementCluster = serde_json::from_value(serde_json::json!({
+            "apiVersion": "mctl.giantswarm.io/v1alpha1", "kind": "ManagementCluster",
+            "metadata": {"name": "golem", "namespace": "giantswarm", "generation": 3}, "spec": spec,
+        }))
+        .unwrap();
+        d.metadata.uid = Some("u".into());
+        d
+    }
+
+    #[test]
+    fn one_document_yields_all_that_the_manager_keeps() {
+        let r = render(&document(serde_json::json!({})), &environment()).unwrap();
+        assert_eq!(r.generation, Some(3));
+        assert!(r.monitoring);
+        assert!(r.platform.contains_key("kustomization.yaml"));
+        let has = |objects: &[DynamicObject], k: &str, n: &str| {
+            objects
+                .iter()
+                .any(|o| kind(o) == k && o.metadata.name.as_deref() == Some(n))
+        };
+        assert!(has(&r.cluster, "Cluster", "golem"));
+        for (k, n) in [
+            ("Namespace", PLATFORM_FLUX),
+            (
+                "CustomResourceDefinition",
+                "kustomizations.kustomize.toolkit.fluxcd.io",
+            ),
+            ("Deployment", "source-controller"),
+            ("Deployment", "kustomize-controller"),
+            ("OCIRepository", "platform"),
+            ("Kustomization", "platform"),
+        ] {
+            assert!(has(&r.seed, k, n), "{k} {n}");
+        }
+        assert!(
+            r.certificates.iter().any(|c| c.namespace == "capi-system"),
+            "{:?}",
+            r.certificates
+        );
+    }
+
+    #[test]
+    fn a_wrong_document_is_refused_with_its_problems() {
+        let two = document(serde_json::json!({"controlPlane": {"replicas": 2}}));
+        match render(&two, &environment()) {
+            Err(Refusal::Invalid(why)) => assert!(why.contains("controlPlane.replicas"), "{why}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}

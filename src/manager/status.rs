@@ -61,7 +61,20 @@ pub fn compute(
     now: Timestamp,
 ) -> (ManagementClusterStatus, Vec<Transition>) {
     let before = document.status.clone().unwrap_or_default();
+    let generation = document.metadata.generation;
     let mut findings = facts.work.clone();
+    // A refused document changes nothing, so nothing is being updated either.
+    let refused = findings
+        .iter()
+        .any(|f| f.type_ == "DocumentAccepted" && f.status == Some(false));
+    let behind = facts.acted.is_some() && facts.acted != generation;
+    if behind
+        && !refused
+        && let Some(f) = findings.iter_mut().find(|f| f.type_ == "ClusterApplied")
+    {
+        let told = "the newest document has not been acted upon yet";
+        *f = Finding::no("ClusterApplied", PROGRESSING, told);
+    }
     findings.push(control_plane(document, facts));
     findings.push(workers(document, facts));
     findings.push(flux_ready(facts));
@@ -71,28 +84,12 @@ pub fn compute(
     if facts.monitoring {
         findings.push(heartbeat(facts, &before.conditions, now));
     }
-    if facts
-        .acted
-        .is_some_and(|a| Some(a) != document.metadata.generation)
-    {
-        let told = "the newest document has not been acted upon yet";
-        if let Some(f) = findings.iter_mut().find(|f| f.type_ == "ClusterApplied") {
-            *f = Finding::no("ClusterApplied", PROGRESSING, told);
-        }
-    }
     let ready = ready(&findings);
     let is_ready = ready.status == Some(true);
     findings.insert(0, ready);
-    let generation = document.metadata.generation;
     let observed = facts.acted.or(before.observed_generation);
-    // A refused document changes nothing, so nothing is being updated either.
-    let refused = findings
-        .iter()
-        .any(|f| f.type_ == "DocumentAccepted" && f.status == Some(false));
-    let updating = !refused && observed != generation
-        || findings
-            .iter()
-            .any(|f| f.status != Some(true) && f.reason == PROGRESSING);
+    let progressing = |f: &Finding| f.status != Some(true) && f.reason == PROGRESSING;
+    let updating = !refused && (observed != generation || findings.iter().any(progressing));
     let (conditions, transitions) = merge(&before.conditions, &findings, generation, now);
     let status = ManagementClusterStatus {
         phase: Some(phase(before.phase.as_deref(), is_ready, updating).to_owned()),

@@ -121,8 +121,11 @@ fn phases_follow_what_happens() {
     d.spec.control_plane = ControlPlane { replicas: 3 };
     let (status, _) = compute(&d, &good(), time());
     assert_eq!(status.phase.as_deref(), Some("Updating"));
+    assert_eq!(status.observed_generation, Some(1));
+    assert_eq!(get(&status, "ClusterApplied").reason, "Progressing");
     d.status = Some(status);
     let mut facts = good();
+    facts.acted = Some(2);
     facts.control_planes = Some(vec![replicas("KubeadmControlPlane", "golem", 3, 2)]);
     let (status, _) = compute(&d, &facts, time());
     assert_eq!(status.phase.as_deref(), Some("Updating"));
@@ -135,7 +138,8 @@ fn phases_follow_what_happens() {
     facts.control_planes = Some(vec![replicas("KubeadmControlPlane", "golem", 3, 3)]);
     let (status, transitions) = compute(&d, &facts, time());
     assert_eq!(status.phase.as_deref(), Some("Ready"));
-    assert_eq!(transitions.len(), 2, "{transitions:#?}");
+    let changed: Vec<_> = transitions.iter().map(|t| t.to.type_.as_str()).collect();
+    assert_eq!(changed, ["Ready", "ControlPlaneReady"]);
     d.status = Some(status);
     facts.flux_deployments = Some(vec![
         deployment("flux-giantswarm", 0),
@@ -211,4 +215,21 @@ fn a_silent_heartbeat_is_told_but_a_new_manager_gets_time() {
             .iter()
             .all(|c| c.type_ != "MonitoringHeartbeat")
     );
+}
+
+#[test]
+fn a_refused_document_changes_nothing_and_is_no_update() {
+    let mut d = document();
+    d.status = Some(compute(&d, &good(), time()).0);
+    d.metadata.generation = Some(2);
+    let mut facts = good();
+    facts.work[0] = Finding::no(
+        "DocumentAccepted",
+        "Invalid",
+        "spec.controlPlane.replicas: 2",
+    );
+    let (status, _) = compute(&d, &facts, time());
+    assert_eq!(status.phase.as_deref(), Some("Degraded"));
+    assert_eq!(status.observed_generation, Some(1));
+    assert_eq!(get(&status, "DocumentAccepted").reason, "Invalid");
 }

@@ -5,6 +5,7 @@ mod checks;
 mod facts;
 mod jobs;
 mod report;
+pub mod summary;
 
 use std::time::Duration;
 

@@ -111,9 +111,12 @@ impl Lane {
             // Always the whole workspace: another selection would unite features otherwise and compile everything again.
             Self::Unit => host::run(
                 "unit",
-                host::cargo()
-                    .env("INSTA_UPDATE", "no")
-                    .args(["test", "--locked", "--workspace"]),
+                host::cargo().env("INSTA_UPDATE", "no").args([
+                    "test",
+                    "--locked",
+                    "--workspace",
+                    "--no-fail-fast",
+                ]),
             ),
             Self::Generated => crate::generate::run(crate::generate::Args { check: true }),
             Self::Release => release::check(&release::build()?),

@@ -13,6 +13,8 @@ use serde_json::Value;
 use crate::{host, stack};
 
 const NETWORK: &str = "kind";
+/// The bundle's node image on the engine, and what is made of it.
+const LOADED: &str = "mctl-bench/node:bundle";
 const IMAGE: &str = "mctl-bench/node:peer";
 const CONTAINER: &str = "mctl-bench-node";
 const NODE: &str = "docker.io/kindest/node";
@@ -134,7 +136,7 @@ impl<'a> Registry<'a> {
                 std::thread::spawn(move || drop(answer(&layout, &stream)));
             }
         });
-        load(&layout, &node, IMAGE, engine)?;
+        load(&layout, &node, LOADED, engine)?;
         registry.derive(work, &format!("http://{address}"))?;
         Ok(registry)
     }
@@ -152,7 +154,7 @@ impl<'a> Registry<'a> {
     /// The bundle's node image with this registry as the mirror of every other.
     fn derive(&self, work: &Path, address: &str) -> anyhow::Result<()> {
         drop(docker(self.engine, &["rm", "-f", CONTAINER]));
-        docker(self.engine, &["create", "--name", CONTAINER, IMAGE])?;
+        docker(self.engine, &["create", "--name", CONTAINER, LOADED])?;
         let config = work.join("config.toml");
         let local = config.display().to_string();
         docker(
@@ -197,7 +199,7 @@ impl<'a> Registry<'a> {
 
     /// Removes what was made on the engine.
     pub fn stop(self) -> anyhow::Result<()> {
-        docker(self.engine, &["rmi", "-f", IMAGE])?;
+        docker(self.engine, &["rmi", "-f", IMAGE, LOADED])?;
         if let Some(balancer) = &self.loaded_balancer {
             docker(self.engine, &["rmi", "-f", balancer])?;
         }

@@ -1,7 +1,7 @@
 //! Debian packages from the machine's own mirror, with an apt state of their own; must not change the machine's package lists of another suite.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -38,14 +38,12 @@ impl<'a> Debian<'a> {
         self.cache.join("logs/debian.log")
     }
 
-    /// Installs what the lab needs on the machine itself and is not there: program name to package name.
-    pub fn ensure_host(&self) -> Result<()> {
-        let missing: Vec<&String> = self
-            .pins
-            .host
+    /// Installs what the machine itself needs and has not: program name to package name.
+    pub fn ensure_host(&self, programs: &BTreeMap<String, String>) -> Result<()> {
+        let missing: Vec<&String> = programs
             .iter()
             .filter(|(program, _)| which(program).is_none())
-            .map(|(_, p)| p)
+            .map(|(_, package)| package)
             .collect();
         if missing.is_empty() {
             return Ok(());

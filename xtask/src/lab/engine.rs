@@ -66,17 +66,19 @@ pub fn ensure(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<Engine> {
         .ok()
         .filter(|host| !host.is_empty())
         .unwrap_or_else(|| format!("unix://{DEFAULT_SOCKET}"));
-    match &own {
-        Some(state) if answers(&state.host()) => return Ok(state.engine(false)),
-        _ if answers(&asked) => {
-            return Ok(Engine {
-                host: asked,
-                ours: false,
-                started: false,
-                bin: None,
-            });
-        }
-        _ => {}
+    let is_asked = |state: &State| state.host() == asked;
+    if answers(&asked) && !own.as_ref().is_some_and(is_asked) {
+        return Ok(Engine {
+            host: asked,
+            ours: false,
+            started: false,
+            bin: None,
+        });
+    }
+    if let Some(state) = &own
+        && answers(&state.host())
+    {
+        return Ok(state.engine(false));
     }
     let _lock = cache.lock("engine")?;
     let docker = cache.join("docker");

@@ -119,10 +119,15 @@ pub fn build(from_registries: bool) -> Result<Lab> {
 
 /// The engine that answers, else the lab's own, started.
 pub fn engine() -> Result<engine::Engine> {
+    need_root()?;
     let (cache, pins, lock) = (Cache::open()?, Pins::load()?, DebLock::load()?);
     let debian = Debian::new(&cache, &pins.debian, &lock);
-    debian.ensure_host()?;
-    engine::ensure(&cache, &pins, &debian)
+    debian.ensure_host(&pins.debian.host)?;
+    let engine = engine::ensure(&cache, &pins, &debian)?;
+    if let Ok(_free) = cache.lock("lab") {
+        debian.clean()?; // no build beside this is using the package lists
+    }
+    Ok(engine)
 }
 
 /// Stops the engine that the lab started, removes its data and puts the kernel's settings back; false if there is none.
@@ -138,14 +143,24 @@ pub fn caches() -> Result<Vec<(PathBuf, &'static str)>> {
     )])
 }
 
+fn need_root() -> Result<()> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    bail!(
+        "the lab runs as root: it makes file systems with their owners, and starts a container engine"
+    )
+}
+
 fn make(cache: &Cache, args: &Args) -> Result<()> {
     let (pins, lock) = (Pins::load()?, DebLock::load()?);
     let (pins, debian) = (&pins, &Debian::new(cache, &pins.debian, &lock));
+    need_root()?;
     let _lock = cache.lock("lab")?;
     cache.clean_work()?;
     let progress = Progress::start();
     if args.from_registries {
-        let path = registries::pull(cache, pins, &progress)?;
+        let path = registries::pull(cache, pins, debian, &progress)?;
         bundle::host_programs(cache, pins, &Builder::new(cache)?, &progress)?;
         progress.say(&format!("bundle: {}", path.display()));
         return Ok(());
@@ -162,7 +177,7 @@ fn make(cache: &Cache, args: &Args) -> Result<()> {
         missing.iter().filter(|made| !**made).count(),
         missing.len(),
     )?;
-    debian.ensure_host()?;
+    debian.ensure_host(&pins.debian.host)?;
     let images = Images {
         cache,
         pins,

@@ -52,6 +52,8 @@ pub struct Profile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registries {
+    /// Programs that the machine itself needs for it: name to package.
+    pub host: BTreeMap<String, String>,
     /// Profile of such a bundle, below the data folder.
     pub profile: String,
     /// Images that no registry has.

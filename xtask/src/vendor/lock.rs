@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::pins::Pins;
 use crate::host;
 
 const HEADER: &str = "# Written by `cargo xtask vendor --update` from xtask/vendor.toml; review changes, do not edit.\n\n";
@@ -59,6 +60,26 @@ impl Lock {
             format!("{HEADER}{}", toml::to_string(self)?).as_bytes(),
             0o644,
         )
+    }
+
+    /// Whether it was written from these pins: the same paths, each from the pinned version.
+    pub fn is_of(&self, pins: &Pins) -> bool {
+        let expected = pins.outputs();
+        let charts = self
+            .file
+            .iter()
+            .filter(|entry| entry.path.starts_with("charts/"));
+        let known = |entry: &Entry| match expected.get(entry.path.as_str()) {
+            Some(module) => pins.split(module) == (&entry.module, &entry.version),
+            // A chart's file is named by what is in it; its module must be right.
+            None => pins
+                .chart
+                .iter()
+                .any(|chart| pins.split(&chart.module) == (&entry.module, &entry.version)),
+        };
+        charts.count() == pins.chart.len()
+            && self.file.len() == expected.len() + pins.chart.len()
+            && self.file.iter().all(known)
     }
 
     /// Paths in the folder that are missing, altered or unknown to the lock. An empty lock never matches.
@@ -162,6 +183,25 @@ mod tests {
             ]
         );
         assert!(lock.problems(&lock).is_empty());
+    }
+
+    #[test]
+    fn a_changed_pin_is_noticed() {
+        let root = host::root();
+        let text = std::fs::read_to_string(root.join("xtask/vendor.toml")).unwrap();
+        let lock = Lock::read(&root.join("assets/vendor.lock")).unwrap();
+        assert!(lock.is_of(&Pins::parse(&text).unwrap()));
+        for (from, to) in [
+            ("kind@v0.32.0", "kind@v0.33.0"),
+            ("cilium@v1", "cilium@v2"),
+            ("flux/helm-controller.crds", "flux/other.crds"),
+        ] {
+            assert!(text.contains(from), "{from}");
+            assert!(
+                !lock.is_of(&Pins::parse(&text.replace(from, to)).unwrap()),
+                "{to}"
+            );
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! YAML manifests taken from modules: joined, split into CRDs and the rest, or built by kustomize; must not change an object's content.
+//! YAML manifests taken from modules: joined, split into CRDs and the rest, or built by kustomize; must not change what an object does.
 
 use std::fs;
 use std::path::Path;
@@ -19,8 +19,12 @@ pub fn join(module: &Path, manifest: &Manifest) -> anyhow::Result<Vec<u8>> {
             for document in documents(&text).filter(|document| wanted(document, manifest.documents))
             {
                 result.push_str("---\n");
-                result.push_str(document);
-                result.push('\n');
+                if manifest.descriptions {
+                    result.push_str(document);
+                    result.push('\n');
+                } else {
+                    without_descriptions(document, &mut result);
+                }
             }
         }
     }
@@ -75,6 +79,7 @@ pub fn generate(mut controller_gen: Command, module: &Path) -> anyhow::Result<Ve
         module: String::new(),
         files: vec!["*.yaml".to_owned()],
         documents: Documents::Crds,
+        descriptions: true,
     };
     join(&crds, &wanted)
 }
@@ -127,6 +132,24 @@ fn wanted(document: &str, which: Documents) -> bool {
     }
 }
 
+/// Leaves out `description: text`, over all its lines. A property that is called so has its type on the lines below
+/// and no text of its own, so it stays.
+fn without_descriptions(document: &str, result: &mut String) {
+    let mut skipped: Option<usize> = None;
+    for line in document.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if skipped.is_some_and(|of| line.trim().is_empty() || indent > of) {
+            continue;
+        }
+        let text = line.trim_start().strip_prefix("description: ");
+        skipped = text.map(|_| indent);
+        if text.is_none() {
+            result.push_str(line);
+            result.push('\n');
+        }
+    }
+}
+
 /// Copies a folder; the copies are writable although go's module cache is not.
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     for file in host::files_under(from)? {
@@ -161,6 +184,19 @@ mod tests {
     }
 
     #[test]
+    fn descriptions_go_but_properties_of_that_name_stay() {
+        let mut result = String::new();
+        without_descriptions(
+            "a:\n  description: |-\n    one\n\n    description: two\n  properties:\n    description:\n      description: 'three\n        four'\n      type: string\n",
+            &mut result,
+        );
+        assert_eq!(
+            result,
+            "a:\n  properties:\n    description:\n      type: string\n"
+        );
+    }
+
+    #[test]
     fn files_join_in_the_order_of_their_names() {
         let module = tempfile::tempdir().unwrap();
         for (name, text) in [
@@ -176,6 +212,7 @@ mod tests {
             module: "x".into(),
             files: vec!["*.yaml".into()],
             documents: Documents::All,
+            descriptions: true,
         };
         assert_eq!(
             String::from_utf8(join(module.path(), &manifest).unwrap()).unwrap(),

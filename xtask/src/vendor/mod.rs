@@ -41,7 +41,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let folder = root.join("assets/vendor");
     let lock_path = root.join("assets/vendor.lock");
     let lock = Lock::read(&lock_path)?;
-    if !args.update && lock.differences(&folder)?.is_empty() {
+    let pins = Pins::read(&root.join("xtask/vendor.toml"))?;
+    let current = lock.is_of(&pins) && lock.differences(&folder)?.is_empty();
+    if current && !args.update {
         println!(
             "vendor: {} files in assets/vendor match assets/vendor.lock ({:.1} s)",
             lock.file.len(),
@@ -49,8 +51,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
         return Ok(());
     }
-    let pins = Pins::read(&root.join("xtask/vendor.toml"))?;
-    let made = make(&pins)?;
+    let kept = if args.update {
+        Vec::new()
+    } else {
+        kept(&pins, &lock, &folder)?
+    };
+    let made = make(&pins, kept)?;
     let found = Lock::of(made.iter().map(|made| entry(made, &pins)));
     if args.update {
         found.write(&lock_path)?;
@@ -99,15 +105,37 @@ fn entry(made: &Made, pins: &Pins) -> Entry {
     }
 }
 
-/// Makes every file: programs compile beside the files that only need reading.
-fn make(pins: &Pins) -> anyhow::Result<Vec<Made>> {
+/// Programs that are in place as the lock wants them: compiling them again would only take time.
+fn kept(pins: &Pins, lock: &Lock, folder: &Path) -> anyhow::Result<Vec<Made>> {
+    let mut kept = Vec::new();
+    for program in &pins.program {
+        let (module, version) = pins.split(&program.module);
+        let wanted = lock.file.iter().find(|entry| entry.path == program.path);
+        let wanted = wanted.filter(|entry| entry.module == module && entry.version == version);
+        let Ok(bytes) = fs::read(folder.join(&program.path)) else {
+            continue;
+        };
+        if wanted.is_some_and(|entry| entry.sha256 == host::sha256(&bytes)) {
+            kept.push(Made {
+                path: program.path.clone(),
+                module: program.module.clone(),
+                bytes,
+                mode: 0o755,
+            });
+        }
+    }
+    Ok(kept)
+}
+
+/// Makes every file that is not kept: programs compile beside the files that only need reading.
+fn make(pins: &Pins, kept: Vec<Made>) -> anyhow::Result<Vec<Made>> {
     println!(
         "vendor: fetching {} modules; go checks each with the checksum database",
         pins.sources().len()
     );
     let modules = Modules::fetch(pins)?;
     let (programs, files) = std::thread::scope(|scope| {
-        let programs = scope.spawn(|| programs(pins, &modules));
+        let programs = scope.spawn(|| programs(pins, &modules, kept));
         let files = files(pins, &modules);
         (programs.join(), files)
     });
@@ -128,10 +156,13 @@ fn make(pins: &Pins) -> anyhow::Result<Vec<Made>> {
     Ok(made)
 }
 
-fn programs(pins: &Pins, modules: &Modules) -> anyhow::Result<Vec<Made>> {
+fn programs(pins: &Pins, modules: &Modules, kept: Vec<Made>) -> anyhow::Result<Vec<Made>> {
     let work = tempfile::tempdir()?;
-    let mut made = Vec::new();
+    let mut made = kept;
     for program in &pins.program {
+        if made.iter().any(|made| made.path == program.path) {
+            continue;
+        }
         println!("vendor: building {}", pins.modules[&program.module]);
         let file = modules.install(&program.module, work.path())?;
         let bytes =
@@ -219,7 +250,11 @@ fn files(pins: &Pins, modules: &Modules) -> anyhow::Result<Vec<Made>> {
 /// Writes the files and removes what is not among them: rust-embed takes the whole folder.
 fn put(folder: &Path, made: &[Made]) -> anyhow::Result<()> {
     for made in made {
-        host::write_atomically(&folder.join(&made.path), &made.bytes, made.mode)?;
+        let path = folder.join(&made.path);
+        // A file that is already right keeps its time, so that nothing is compiled again for it.
+        if !fs::read(&path).is_ok_and(|bytes| bytes == made.bytes) {
+            host::write_atomically(&path, &made.bytes, made.mode)?;
+        }
     }
     for stale in host::files_under(folder)? {
         if !made.iter().any(|made| made.path == stale) {

@@ -115,6 +115,13 @@ pub struct Manifest {
     pub files: Vec<String>,
     /// Which documents are kept.
     pub documents: Documents,
+    /// Whether schemas keep their descriptions.
+    #[serde(default = "yes")]
+    pub descriptions: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Selection of documents.
@@ -137,7 +144,8 @@ impl Pins {
         Self::parse(&text).with_context(|| format!("{} is not valid", path.display()))
     }
 
-    fn parse(text: &str) -> anyhow::Result<Self> {
+    /// Reads and checks a text.
+    pub fn parse(text: &str) -> anyhow::Result<Self> {
         let pins: Self = toml::from_str(text)?;
         for (name, module) in &pins.modules {
             if module.split_once("@v").is_none() {
@@ -161,6 +169,20 @@ impl Pins {
         let used = used.chain(self.manifest.iter().map(|item| &item.module));
         used.chain(self.generated.iter().map(|item| &item.module))
             .map(String::as_str)
+            .collect()
+    }
+
+    /// Every path that is known before anything is fetched, with its module; charts name themselves.
+    pub fn outputs(&self) -> BTreeMap<&str, &str> {
+        let all = self.program.iter().map(|item| (&item.path, &item.module));
+        let all = all.chain(
+            self.kustomization
+                .iter()
+                .map(|item| (&item.path, &item.module)),
+        );
+        let all = all.chain(self.manifest.iter().map(|item| (&item.path, &item.module)));
+        let all = all.chain(self.generated.iter().map(|item| (&item.path, &item.module)));
+        all.map(|(path, module)| (path.as_str(), module.as_str()))
             .collect()
     }
 

@@ -14,4 +14,6 @@ mod registry;
 mod registry_artifact;
 mod registry_tls;
 mod render;
+mod render_properties;
+mod render_schema;
 mod samples;

@@ -58,7 +58,7 @@ pub struct Component {
     /// Values of `${NAME:=default}` in vendored manifests.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
-    /// Changes to objects of the manifests; templates.
+    /// Changes to objects of the manifests, or of the chart (then as post-renderers of its HelmRelease); templates.
     #[serde(default)]
     pub patches: Vec<ObjectPatch>,
     /// Role in Cluster API, if it is one of its providers.

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     Error, GROUP, Kind, Result,
-    catalog::{Chart, Component, MANAGEMENT_CLUSTER_CRD, Target, yaml},
+    catalog::{Chart, Component, MANAGEMENT_CLUSTER_CRD, Target, template::Templates, yaml},
     config,
 };
 
@@ -39,7 +39,7 @@ fn chart(
     chart: &Chart,
     target: Target,
 ) -> Result<Rendered> {
-    let (_, values) = component_templates(context, component, target)?;
+    let (templates, values) = component_templates(context, component, target)?;
     let registry = match target {
         Target::Temporary => context.environment.mirror.as_str(),
         Target::Management => super::MANAGER_REGISTRY,
@@ -83,6 +83,11 @@ fn chart(
             "values": values,
         },
     });
+    let patches = chart_patches(component, &templates)?;
+    if !patches.is_empty() {
+        let renderers = json!([{"kustomize": {"patches": patches}}]);
+        object::set(&mut release, &["spec", "postRenderers"], renderers);
+    }
     if target == Target::Temporary {
         let secret = format!("{}-kubeconfig", scope::cluster_name(context)?);
         object::set(
@@ -99,6 +104,31 @@ fn chart(
         objects,
         certificates: Vec::new(),
     })
+}
+
+/// Patches of a chart's objects, which exist only where Helm renders them, in the form of kustomize.
+fn chart_patches(component: &Component, templates: &Templates) -> Result<Vec<Value>> {
+    let mut all = Vec::new();
+    for change in &component.patches {
+        let place = format!("patch of {}", change.kind);
+        let Some(mut patch) = templates.value(&place, change.merge.clone())? else {
+            continue;
+        };
+        let mut target = json!({"kind": change.kind});
+        // Kustomize wants a whole object, although the target says what is patched.
+        object::set(&mut patch, &["kind"], change.kind.clone());
+        let name = change.name.as_deref();
+        object::set(
+            &mut patch,
+            &["metadata", "name"],
+            name.unwrap_or(&component.name),
+        );
+        if let Some(name) = name {
+            object::set(&mut target, &["name"], name);
+        }
+        all.push(json!({"target": target, "patch": patch.to_string()}));
+    }
+    Ok(all)
 }
 
 fn manifests(context: Context<'_>, component: &Component, target: Target) -> Result<Rendered> {

@@ -97,6 +97,21 @@ fn kyverno_is_small_on_one_control_plane_and_safe_on_three() {
 }
 
 #[test]
+fn kyverno_starts_without_its_init_container() {
+    let all = component(json!({}), "kyverno");
+    let (_, release) = &all[1];
+    let patch = text(release, "/spec/postRenderers/0/kustomize/patches/0/patch");
+    assert_eq!(
+        serde_json::from_str::<Value>(patch).expect("JSON"),
+        json!({
+            "kind": "Deployment",
+            "metadata": {"name": "kyverno-admission-controller"},
+            "spec": {"template": {"spec": {"initContainers": null}}},
+        })
+    );
+}
+
+#[test]
 fn the_restricted_set_is_enforced() {
     let values = chart_values(objects(), "pod-security-policies");
     assert_eq!(values["podSecurityStandard"], "restricted");

@@ -108,7 +108,7 @@ impl Detector {
     }
 
     /// Takes the next event of the watch.
-    pub fn observe<'a>(&mut self, event: Event<&'a ObjectMeta>) -> Vec<Drift> {
+    pub fn observe(&mut self, event: Event<&ObjectMeta>) -> Vec<Drift> {
         match event {
             Event::Init => {
                 self.listed = Some(HashSet::new());

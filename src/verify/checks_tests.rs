@@ -249,7 +249,7 @@ const CASES: &[Case] = &[
         f.lease.as_mut().unwrap().as_mut().unwrap().data["spec"]["holderIdentity"] = json!("");
     }),
     ("manager", "3605 s ago", |f| {
-        f.now = f.now + jiff::SignedDuration::from_hours(1);
+        f.now += jiff::SignedDuration::from_hours(1);
     }),
     ("manager", "no Lease", |f| f.lease = Ok(None)),
     ("document", "not Ready: not true: X", |f| {

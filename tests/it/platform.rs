@@ -202,9 +202,9 @@ fn every_job_has_a_fixed_name_that_the_documentation_lists() {
     let documented = include_str!("../../docs/monitoring.md");
     let mut jobs = 0;
     for (_, object) in objects() {
-        let endpoints = match text(&object, "/kind") {
-            "ServiceMonitor" => list(&object, "/spec/endpoints"),
-            "PodMonitor" => list(&object, "/spec/podMetricsEndpoints"),
+        let endpoints = match text(object, "/kind") {
+            "ServiceMonitor" => list(object, "/spec/endpoints"),
+            "PodMonitor" => list(object, "/spec/podMetricsEndpoints"),
             _ => continue,
         };
         for endpoint in endpoints {
@@ -212,7 +212,7 @@ fn every_job_has_a_fixed_name_that_the_documentation_lists() {
                 .iter()
                 .find(|r| r["targetLabel"] == "job")
                 .map(|r| text(r, "/replacement"))
-                .unwrap_or_else(|| panic!("{} sets no job", label(&object)));
+                .unwrap_or_else(|| panic!("{} sets no job", label(object)));
             assert!(
                 documented.contains(&format!("`{job}`")),
                 "{job} is not in docs/monitoring.md"
@@ -222,9 +222,9 @@ fn every_job_has_a_fixed_name_that_the_documentation_lists() {
         // Whoever sends a token along names the namespaces it may go to.
         if endpoints.iter().any(|e| e.get("bearerTokenFile").is_some()) {
             assert!(
-                !list(&object, "/spec/namespaceSelector/matchNames").is_empty(),
+                !list(object, "/spec/namespaceSelector/matchNames").is_empty(),
                 "{}",
-                label(&object)
+                label(object)
             );
         }
     }

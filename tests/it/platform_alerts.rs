@@ -8,7 +8,7 @@ use crate::platform::{list, objects, text};
 
 fn rules() -> Vec<Value> {
     objects()
-        .into_iter()
+        .iter()
         .filter(|(_, o)| text(o, "/kind") == "PrometheusRule")
         .flat_map(|(_, o)| list(&o, "/spec/groups").to_vec())
         .flat_map(|g| list(&g, "/rules").to_vec())

@@ -144,13 +144,13 @@ fn workloads_are_restricted_or_excepted() {
     let exceptions = exceptions();
     let mut workloads = 0;
     for (component, object) in objects() {
-        let Some(pod) = pod(&object) else { continue };
+        let Some(pod) = pod(object) else { continue };
         workloads += 1;
         for policy in broken(pod) {
             assert!(
                 excepted(&exceptions, &object, policy),
                 "{component}: {} breaks {policy} and no exception says why",
-                label(&object)
+                label(object)
             );
         }
     }
@@ -160,7 +160,7 @@ fn workloads_are_restricted_or_excepted() {
 #[test]
 fn no_exception_is_wider_than_its_workload() {
     for (_, object) in objects() {
-        let Some(pod) = pod(&object) else { continue };
+        let Some(pod) = pod(object) else { continue };
         let broken = broken(pod);
         for exception in exceptions() {
             for policy in list(&exception, "/spec/exceptions")
@@ -172,7 +172,7 @@ fn no_exception_is_wider_than_its_workload() {
                 assert!(
                     !unused,
                     "{} needs no exception from {policy}",
-                    label(&object)
+                    label(object)
                 );
             }
         }
@@ -219,19 +219,19 @@ fn exceptions_are_explained_and_narrow() {
 fn platform_containers_have_requests_and_a_memory_limit() {
     let ours = ["prometheus-operator", "kube-state-metrics", "node-exporter"];
     for (component, object) in objects() {
-        let Some(pod) = pod(&object).filter(|_| ours.contains(&component.as_str())) else {
+        let Some(pod) = pod(object).filter(|_| ours.contains(&component.as_str())) else {
             continue;
         };
         for container in containers(pod) {
             for field in ["requests/cpu", "requests/memory", "limits/memory"] {
                 let set = container.pointer(&format!("/resources/{field}")).is_some();
-                assert!(set, "{}: no {field}", label(&object));
+                assert!(set, "{}: no {field}", label(object));
             }
             // A limit on CPU makes starts slow and protects nobody.
             assert!(
                 container.pointer("/resources/limits/cpu").is_none(),
                 "{}",
-                label(&object)
+                label(object)
             );
         }
     }
@@ -241,7 +241,7 @@ fn platform_containers_have_requests_and_a_memory_limit() {
 fn prometheus_and_alertmanager_are_restricted() {
     let mut found = 0;
     for (_, object) in objects() {
-        if !["Prometheus", "Alertmanager"].contains(&text(&object, "/kind")) {
+        if !["Prometheus", "Alertmanager"].contains(&text(object, "/kind")) {
             continue;
         }
         found += 1;

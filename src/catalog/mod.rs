@@ -1,6 +1,7 @@
 //! What can be installed (components) and where (providers), as data from `embedded/` and `providers/`. Must not talk to anything.
 
 pub mod assets;
+mod known;
 mod load;
 mod profile;
 mod select;

@@ -6,8 +6,7 @@ use crate::{
     Error, Kind, Result,
     bundle::Bundle,
     catalog::Catalog,
-    config::{self, ManagementCluster},
-    error::Context,
+    config::ManagementCluster,
     plan::{self, Plan},
 };
 
@@ -38,9 +37,7 @@ pub struct Read {
 /// Reads and checks everything; changes nothing.
 pub fn read(input: &Input) -> Result<Read> {
     let catalog = Catalog::embedded()?;
-    let (text, file) = text(&input.config)?;
-    let names: Vec<&str> = catalog.components.keys().map(String::as_str).collect();
-    let document = config::load_for(&text, &file, &names)?;
+    let document = super::config::read(&input.config, &catalog)?;
     let bundle = input.bundle.as_deref().map(open).transpose()?;
     let profile = bundle
         .as_ref()
@@ -61,21 +58,6 @@ pub fn read(input: &Input) -> Result<Read> {
         catalog,
         plan,
     })
-}
-
-fn text(path: &Path) -> Result<(String, String)> {
-    if path == Path::new("-") {
-        let text = std::io::read_to_string(std::io::stdin())
-            .context(|| "cannot read standard input".into())?;
-        return Ok((text, "standard input".into()));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        Error::new(Kind::Usage, format!("cannot read {}", path.display()))
-            .because(&e)
-            .fix("write a first document: mctl config init --name NAME > mc.yaml")
-            .state("nothing was changed")
-    })?;
-    Ok((text, path.display().to_string()))
 }
 
 fn open(path: &Path) -> Result<(PathBuf, Bundle)> {

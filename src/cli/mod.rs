@@ -3,6 +3,7 @@
 mod bootstrap;
 mod bundle;
 mod completions;
+pub mod config;
 mod destroy;
 pub mod env;
 pub mod input;
@@ -52,6 +53,9 @@ enum Command {
     Bundle(bundle::Args),
     /// Serve images and artifacts; bootstrap runs this in a container of its own
     Registry(registry::Args),
+    /// Write, check and describe the document, a ManagementCluster in YAML
+    #[command(subcommand)]
+    Config(config::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -73,6 +77,12 @@ pub fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Completions(args) => completions::run(&args),
+        Command::Config(args) => {
+            let mut text = Vec::new();
+            config::run(&args, &mut text)?;
+            printer::out_raw(&String::from_utf8_lossy(&text));
+            Ok(())
+        }
         Command::Plan(args) => plan::run(&args),
         Command::Kubeconfig(args) => kubeconfig::run(&args),
         Command::Bundle(args) => bundle::run(&args),

@@ -1,5 +1,7 @@
 //! Checks a tree against the schema and reports everything at once; a new field needs no code here. Must not hold rules between fields.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::{
@@ -9,13 +11,16 @@ use super::{
     tree::{Entry, Node, NodeKind},
 };
 
+/// Problems that get a hint; nobody reads more, and a file may be made of nothing else.
+const HINTED: usize = 200;
+
 /// Result of a check.
 pub(super) struct Checked {
     /// The document without its broken parts; missing required fields are filled with something of their type.
     pub(super) value: Value,
     pub(super) problems: Vec<Problem>,
     /// Places that were left out or filled in: nothing can be concluded from them.
-    pub(super) broken: Vec<Path>,
+    pub(super) broken: HashSet<Path>,
 }
 
 /// Checks all of the tree.
@@ -23,7 +28,7 @@ pub(super) fn check(root: &Node, schema: &Value) -> Checked {
     let mut checker = Checker {
         document: schema,
         problems: Vec::new(),
-        broken: Vec::new(),
+        broken: HashSet::new(),
     };
     let spot = Spot {
         path: Path::default(),
@@ -50,7 +55,7 @@ struct Spot<'a> {
 struct Checker<'a> {
     document: &'a Value,
     problems: Vec<Problem>,
-    broken: Vec<Path>,
+    broken: HashSet<Path>,
 }
 
 impl Checker<'_> {
@@ -76,7 +81,7 @@ impl Checker<'_> {
             (None, _) => self.free(node, spot),
         };
         if value.is_none() {
-            self.broken.push(spot.path.clone());
+            self.broken.insert(spot.path.clone());
         }
         value
     }
@@ -101,30 +106,37 @@ impl Checker<'_> {
                 out.insert(entry.key.clone(), value);
             }
         }
-        let given = |name: &str| entries.iter().any(|e| e.key == name);
+        let given: HashSet<&str> = entries.iter().map(|e| e.key.as_str()).collect();
         // A misspelt field that must be there is one problem, not two.
         let mut meant: Vec<String> = Vec::new();
         for entry in unknown {
-            let absent = fields.keys().map(String::as_str).filter(|f| !given(f));
-            let field = hint::unknown_field(self.document, fields, absent, &spot.path, &entry.key);
+            let absent = fields
+                .keys()
+                .map(String::as_str)
+                .filter(|f| !given.contains(f));
+            let field = if self.problems.len() < HINTED {
+                hint::unknown_field(self.document, fields, absent, &spot.path, &entry.key)
+            } else {
+                hint::Unknown::plain(&entry.key)
+            };
             meant.extend(field.meant.clone());
             self.problems.push(
                 Problem::new(spot.path.key(&entry.key), field.what, field.fix).at(entry.key_span),
             );
-            self.broken.push(spot.path.key(&entry.key));
+            self.broken.insert(spot.path.key(&entry.key));
             self.broken.extend(field.meant.map(|m| spot.path.key(&m)));
         }
         for name in schema["required"].as_array().into_iter().flatten() {
             let Some(name) = name.as_str() else { continue };
             let field = &fields[name];
-            if !given(name) && !meant.iter().any(|m| m == name) {
+            if !given.contains(name) && !meant.iter().any(|m| m == name) {
                 let fix = format!("add `{name}: {}`", hint::example(field));
                 let problem = Problem::new(spot.path.clone(), format!("`{name}` is missing"), fix);
                 self.problems.push(problem.at(spot.place));
             }
             if !out.contains_key(name) {
                 out.insert(name.to_owned(), filler(field));
-                self.broken.push(spot.path.key(name));
+                self.broken.insert(spot.path.key(name));
             }
         }
         self.count(entries, fields, &meant, schema, spot);
@@ -157,7 +169,7 @@ impl Checker<'_> {
             let what = format!("one of {} is missing", names());
             let problem = Problem::new(spot.path.clone(), what, fix).at(spot.place);
             self.problems.push(problem);
-            self.broken.push(spot.path.clone());
+            self.broken.insert(spot.path.clone());
         }
         if let Some(surplus) = known.get(max) {
             let (what, fix) = if choice {
@@ -174,12 +186,13 @@ impl Checker<'_> {
             let path = spot.path.key(&surplus.key);
             self.problems
                 .push(Problem::new(path, what, fix).at(surplus.key_span));
-            self.broken.push(spot.path.clone());
+            self.broken.insert(spot.path.clone());
         }
     }
 
     fn list(&mut self, items: &[Node], schema: &Value, spot: &Spot<'_>) -> Value {
         let size = |key: &str| schema[key].as_u64().map(|n| n as usize);
+        let mut items = items;
         if let Some(max) = size("maxItems").filter(|max| items.len() > *max) {
             let what = format!("{} items, at most {max} are allowed", items.len());
             let problem = Problem::new(
@@ -188,6 +201,8 @@ impl Checker<'_> {
                 format!("remove {}", items.len() - max),
             );
             self.problems.push(problem.at(spot.place));
+            self.broken.insert(spot.path.clone());
+            items = &items[..max];
         }
         if size("minItems").is_some_and(|min| items.len() < min) {
             let fix = format!("write `{}`", hint::example(schema));
@@ -215,7 +230,7 @@ impl Checker<'_> {
         if key.is_none() && schema["x-kubernetes-list-type"] != "set" {
             return;
         }
-        let mut first: std::collections::HashMap<&str, usize> = std::collections::HashMap::new();
+        let mut first: HashMap<&str, usize> = HashMap::new();
         for (i, value) in values.iter().enumerate() {
             let item = spot.path.index(i);
             let path = key.map_or(item.clone(), |k| item.key(k));
@@ -239,7 +254,7 @@ impl Checker<'_> {
             };
             self.problems
                 .push(Problem::new(path.clone(), what, fix).at(place));
-            self.broken.push(path);
+            self.broken.insert(path);
         }
     }
 

@@ -184,3 +184,10 @@ pub(super) fn root_rules() -> Value {
         "message": format!("the names of the cluster and of a node pool must have at most {NAMES_MAX} characters together"),
     }])
 }
+
+/// What the settings of components look like.
+pub(super) fn components_example() -> Value {
+    json!({
+        "kyverno": { "enabled": true, "values": { "admissionController": { "replicas": 3 } } },
+    })
+}

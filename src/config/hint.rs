@@ -21,6 +21,17 @@ pub(super) struct Unknown {
     pub(super) meant: Option<String>,
 }
 
+impl Unknown {
+    /// Nothing but the fact.
+    pub(super) fn plain(name: &str) -> Self {
+        Self {
+            what: format!("unknown field {}", shown(name)),
+            fix: "remove it".to_owned(),
+            meant: None,
+        }
+    }
+}
+
 /// An unknown field: misspelt, in the wrong place, set by the cluster, or made up.
 pub(super) fn unknown_field<'a>(
     document: &Value,

@@ -4,29 +4,57 @@ use serde_json::Value;
 
 use super::{
     check::{Checked, check},
-    problem::{Path, Problem, Problems, shown},
+    problem::{Path, Problem, Problems, Span, lines_of, shown},
     scalar::{self, Plain},
     schema,
     tree::{self, Node, NodeKind},
     types::ManagementCluster,
-    validate,
+    validate::{self, Known},
 };
 
 /// Reads a document; `file` is its name in messages. All problems are reported at once.
 pub fn load(text: &str, file: &str) -> Result<ManagementCluster, Problems> {
-    load_for(text, file, &[])
+    load_for::<&str>(text, file, &[])
 }
 
-/// As [`load`], and refuses names of components that are not in `known_components` (unless that is empty).
-pub fn load_for(
+/// As [`load`], and checks the settings of components against those of the catalog (unless there are none).
+pub fn load_for<'a, K: Copy + Into<Known<'a>>>(
     text: &str,
     file: &str,
-    known_components: &[&str],
+    known_components: &[K],
 ) -> Result<ManagementCluster, Problems> {
-    read(text, known_components).map_err(|list| Problems::new(file, text, list))
+    let known: Vec<Known<'_>> = known_components.iter().map(|k| (*k).into()).collect();
+    read(text, &known).map_err(|list| Problems::new(file, text, list))
 }
 
-fn read(text: &str, known_components: &[&str]) -> Result<ManagementCluster, Vec<Problem>> {
+/// The text of a file's bytes.
+pub fn decode(bytes: Vec<u8>, file: &str) -> Result<String, Problems> {
+    if bytes.len() > tree::MAX_BYTES {
+        // Refused by its size; it may be cut within a character.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    let utf16 = bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]);
+    String::from_utf8(bytes).map_err(|e| {
+        let valid = e.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(e.as_bytes());
+        let (line, before) = (1..)
+            .zip(lines_of(text.get(..valid).unwrap_or_default()))
+            .last()
+            .unwrap_or((1, ""));
+        let what = match utf16 {
+            true => "the file is in UTF-16",
+            false => "the file is not UTF-8 text",
+        };
+        let problem = Problem::new(Path::default(), what, "save the file as UTF-8").at(Span {
+            line,
+            column: before.chars().count() + 1,
+            len: 1,
+        });
+        Problems::new(file, &text, vec![problem])
+    })
+}
+
+fn read(text: &str, known_components: &[Known<'_>]) -> Result<ManagementCluster, Vec<Problem>> {
     let (root, mut problems) = tree::parse(text).map_err(|p| vec![*p])?;
     if let Some(problem) = foreign(&root) {
         return Err(vec![problem]);

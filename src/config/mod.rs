@@ -2,6 +2,7 @@
 
 mod check;
 mod cidr;
+mod emit;
 mod forms;
 mod hint;
 mod load;
@@ -9,12 +10,16 @@ mod problem;
 mod scalar;
 mod schema;
 mod syntax;
+mod template;
 mod tree;
 mod types;
 mod validate;
 
-pub use load::{load, load_for};
+pub use emit::to_yaml;
+pub use load::{decode, load, load_for};
 pub use problem::{Path, Problem, Problems, Span};
 pub use schema::{API_VERSION, KIND, crd, schema};
+pub use template::template;
+pub use tree::MAX_BYTES;
 pub use types::*;
-pub use validate::{KUBERNETES_MINORS, validate};
+pub use validate::{KUBERNETES_MINORS, Known, validate};

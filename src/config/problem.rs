@@ -1,6 +1,9 @@
 //! What is wrong with a document: where, what, how to mend it, and how that is shown. Must not find problems.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::HashSet,
+    fmt::{self, Write as _},
+};
 
 use unicode_width::UnicodeWidthStr;
 
@@ -50,9 +53,9 @@ impl Path {
         &self.0
     }
 
-    /// True if this path is `other` or below it.
-    pub(super) fn within(&self, other: &Self) -> bool {
-        self.0.starts_with(&other.0)
+    /// True if one of these places is this path or above it.
+    pub(super) fn within(&self, places: &HashSet<Self>) -> bool {
+        (0..=self.0.len()).any(|n| places.contains(&Self(self.0[..n].to_vec())))
     }
 }
 
@@ -164,12 +167,12 @@ impl Problems {
         wanted.dedup();
         let mut wanted = wanted.into_iter().peekable();
         let mut lines = Vec::new();
-        for (n, line) in (1..).zip(lines_of(text)) {
+        let mut all = (1..).zip(lines_of(text));
+        while wanted.peek().is_some()
+            && let Some((n, line)) = all.next()
+        {
             if wanted.next_if_eq(&n).is_some() {
                 lines.push((n, line.to_owned()));
-            }
-            if wanted.peek().is_none() {
-                break;
             }
         }
         Self {
@@ -358,8 +361,9 @@ mod tests {
             .key("labels")
             .key("a.b/c");
         assert_eq!(path.to_string(), "spec.nodePools[0].labels[`a.b/c`]");
-        assert!(path.within(&Path::of("spec.nodePools")));
-        assert!(!Path::of("spec.node").within(&Path::of("spec.nodePools")));
+        let places = HashSet::from([Path::of("spec.nodePools")]);
+        assert!(path.within(&places) && Path::of("spec.nodePools").within(&places));
+        assert!(!Path::of("spec.node").within(&places) && !Path::of("spec").within(&places));
     }
 
     #[test]

@@ -41,8 +41,8 @@ pub(super) fn document() -> &'static Value {
                     "properties": {
                         "name": described(forms::NAME.schema(), "Name of the cluster; part of the names of all its machines.", "golem"),
                         "namespace": { "type": "string", "enum": ["giantswarm"], "description": "Where the document is kept in the cluster; always `giantswarm`." },
-                        "labels": { "type": "object", "additionalProperties": forms::LABEL_VALUE.schema(), "description": "Labels of the document's object." },
-                        "annotations": { "type": "object", "additionalProperties": text(65536), "description": "Annotations of the document's object." },
+                        "labels": { "type": "object", "maxProperties": 64, "examples": [{ "team": "platform" }], "additionalProperties": forms::LABEL_VALUE.schema(), "description": "Labels of the document's object." },
+                        "annotations": { "type": "object", "maxProperties": 64, "examples": [{ "contact": "platform@example.io" }], "additionalProperties": text(65536), "description": "Annotations of the document's object." },
                     },
                 },
                 "spec": generate::<ManagementClusterSpec>(),

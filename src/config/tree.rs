@@ -10,8 +10,8 @@ use super::{
     syntax,
 };
 
-/// Largest document; the cluster's own store takes little more in one object.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+/// Largest document in bytes; the cluster's own store takes little more in one object.
+pub const MAX_BYTES: usize = 512 << 10;
 /// Deepest nesting.
 const MAX_DEPTH: usize = 48;
 
@@ -81,11 +81,7 @@ pub(super) fn parse(text: &str) -> Result<(Node, Vec<Problem>), Box<Problem>> {
     let root = |what: String, fix: &str| Box::new(Problem::new(Path::default(), what, fix));
     if text.len() > MAX_BYTES {
         return Err(root(
-            format!(
-                "the file is too large: {} KiB, at most {} KiB are read",
-                text.len() >> 10,
-                MAX_BYTES >> 10
-            ),
+            format!("the file is larger than {} KiB", MAX_BYTES >> 10),
             "give the document of one management cluster",
         ));
     }

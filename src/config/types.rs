@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::forms::{self, form};
 
-/// Describes one management cluster: `apiVersion: mctl.giantswarm.io/v1alpha1, kind: ManagementCluster`.
+/// What the management cluster shall be.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[kube(
     group = "mctl.giantswarm.io",
@@ -53,7 +53,7 @@ pub struct ManagementClusterSpec {
     /// Address ranges.
     pub network: Network,
     /// Switches and values per component, by component name.
-    #[schemars(extend("maxProperties" = 128))]
+    #[schemars(extend("maxProperties" = 128), example = forms::components_example())]
     pub components: BTreeMap<String, ComponentSettings>,
 }
 
@@ -158,7 +158,7 @@ fn one() -> u32 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Gitops {
-    /// The customer's own source, followed by `flux-system`; none if absent.
+    /// The customer's own source, followed by `flux-system`: either `git` or `oci`. None if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub customer: Option<CustomerSource>,
 }

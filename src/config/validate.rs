@@ -1,6 +1,6 @@
 //! Rules between and beyond single fields, on the typed document; also for documents that come from a cluster. Must be pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde_json::{Value, json};
 
@@ -21,8 +21,30 @@ pub const KUBERNETES_MINORS: std::ops::RangeInclusive<u64> = 34..=37;
 /// Pod addresses of one node: what kubeadm hands out.
 const NODE_PREFIX: u32 = 24;
 
-/// Everything that is wrong with a document; `known_components` are the names that the catalog has, empty: not checked.
-pub fn validate(document: &ManagementCluster, known_components: &[&str]) -> Vec<Problem> {
+/// A component that the catalog has. A plain name is one that can be switched off.
+#[derive(Clone, Copy, Debug)]
+pub struct Known<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// It cannot be switched off.
+    pub required: bool,
+}
+
+impl<'a> From<&'a str> for Known<'a> {
+    fn from(name: &'a str) -> Self {
+        Self {
+            name,
+            required: false,
+        }
+    }
+}
+
+/// Everything that is wrong with a document; `known_components` are those of the catalog, none: names are not checked.
+pub fn validate<'a, K: Copy + Into<Known<'a>>>(
+    document: &ManagementCluster,
+    known_components: &[K],
+) -> Vec<Problem> {
+    let known: Vec<Known<'_>> = known_components.iter().map(|k| (*k).into()).collect();
     let meta = &document.metadata;
     let mut value = json!({
         "apiVersion": schema::API_VERSION,
@@ -43,7 +65,7 @@ pub fn validate(document: &ManagementCluster, known_components: &[&str]) -> Vec<
     }
     let checked = check(&Node::from_value(&value), schema::document());
     let mut problems = checked.problems;
-    problems.extend(rules(document, known_components, &checked.broken));
+    problems.extend(rules(document, &known, &checked.broken));
     for problem in &mut problems {
         problem.span = None;
     }
@@ -53,8 +75,8 @@ pub fn validate(document: &ManagementCluster, known_components: &[&str]) -> Vec<
 /// The rules that the schema cannot express; findings that rest on broken places are left out.
 pub(super) fn rules(
     document: &ManagementCluster,
-    known_components: &[&str],
-    broken: &[Path],
+    known_components: &[Known<'_>],
+    broken: &HashSet<Path>,
 ) -> Vec<Problem> {
     let mut out = Vec::new();
     labels(
@@ -73,7 +95,7 @@ pub(super) fn rules(
     out.retain(|problem| {
         !std::iter::once(&problem.path)
             .chain(&problem.depends)
-            .any(|path| broken.iter().any(|b| path.within(b)))
+            .any(|path| path.within(broken))
     });
     out
 }
@@ -422,22 +444,32 @@ fn mirrors(mirrors: &[Mirror], out: &mut Vec<Problem>) {
     }
 }
 
-fn components(document: &ManagementCluster, known: &[&str], out: &mut Vec<Problem>) {
+fn components(document: &ManagementCluster, known: &[Known<'_>], out: &mut Vec<Problem>) {
     if known.is_empty() {
         return;
     }
-    for name in document
-        .spec
-        .components
-        .keys()
-        .filter(|n| !known.contains(&n.as_str()))
-    {
-        let fix = match hint::nearest(name, known.iter().copied()) {
-            Some((near, _)) => format!("write `{near}`"),
-            None => format!("remove it; known are {}", known.join(", ")),
-        };
+    let names = || known.iter().map(|k| k.name);
+    for (name, settings) in &document.spec.components {
         let path = Path::of("spec.components").key(name);
-        out.push(Problem::new(path, format!("unknown component {}", shown(name)), fix).at_key());
+        match known.iter().find(|k| k.name == name) {
+            Some(k) if k.required && settings.enabled == Some(false) => out.push(Problem::new(
+                path.key("enabled"),
+                format!("{} is needed by every management cluster", shown(name)),
+                "remove the line; the component cannot be switched off",
+            )),
+            Some(_) => {}
+            None => {
+                let fix = match hint::nearest(name, names()) {
+                    Some((near, _)) => format!("write `{near}`"),
+                    None => format!(
+                        "remove it; known are {}",
+                        names().collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                let what = format!("unknown component {}", shown(name));
+                out.push(Problem::new(path, what, fix).at_key());
+            }
+        }
     }
 }
 

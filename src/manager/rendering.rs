@@ -60,14 +60,14 @@ pub fn render(
     environment: &Environment,
 ) -> Result<Rendering, Refusal> {
     let mut catalog = Catalog::embedded()?;
-    if let Some(profile) = &environment.profile {
-        catalog = catalog.with_profile(profile)?;
-    }
-    let names: Vec<&str> = catalog.components.keys().map(String::as_str).collect();
-    let problems = config::validate(document, &names);
+    // Against the whole catalog: a document may name what this bundle lacks.
+    let problems = config::validate(document, &catalog.known());
     if !problems.is_empty() {
         let all: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(Refusal::Invalid(all.join("; ")));
+    }
+    if let Some(profile) = &environment.profile {
+        catalog = catalog.with_profile(profile)?;
     }
     let context = Context {
         document,

@@ -1,0 +1,105 @@
+//! `mctl config`: writes, checks and describes documents. Must not contain their rules.
+
+use std::{
+    io::{Read, Write},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    Error, Kind, Result,
+    catalog::Catalog,
+    config::{self, ManagementCluster},
+    error::Context,
+};
+
+/// The document, a ManagementCluster in YAML
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Args {
+    /// Print a first document, with comments
+    Init {
+        /// Name of the cluster
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// Infrastructure provider
+        #[arg(long, value_name = "PROVIDER", default_value = "docker")]
+        provider: String,
+        /// Every field there is
+        #[arg(long)]
+        full: bool,
+    },
+    /// Check a document: everything that is wrong, with line, column and fix
+    Validate {
+        /// File; `-` for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Print the JSON Schema of the document, for editors
+    Schema {
+        /// The CustomResourceDefinition instead
+        #[arg(long)]
+        crd: bool,
+    },
+}
+
+/// Runs the command; data goes to `out`.
+pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
+    let text = match args {
+        Args::Init {
+            name,
+            provider,
+            full,
+        } => init(name, provider, *full)?,
+        Args::Validate { file } => {
+            let document = read(file, &Catalog::embedded()?)?;
+            let name = document.metadata.name.unwrap_or_default();
+            format!("the document of management cluster {name} is valid\n")
+        }
+        Args::Schema { crd: true } => config::to_yaml(&config::crd())?,
+        Args::Schema { crd: false } => format!("{:#}\n", config::schema()),
+    };
+    out.write_all(text.as_bytes())
+        .context(|| "cannot write the output".to_owned())
+}
+
+fn init(name: &str, provider: &str, full: bool) -> Result<String> {
+    let text = config::template(name, provider, full)?;
+    match config::load(&text, "the document") {
+        Ok(_) => Ok(text),
+        // Only the name is not ours.
+        Err(problems) => Err(problems.list().iter().fold(
+            Error::new(
+                Kind::Usage,
+                format!("`{name}` cannot be the name of a cluster"),
+            )
+            .state("nothing was changed"),
+            |error, p| error.because(p.what.as_str()).fix(p.fix.as_str()),
+        )),
+    }
+}
+
+/// Reads a document from a file, or from standard input if that is `-`, and checks it.
+pub fn read(file: &Path, catalog: &Catalog) -> Result<ManagementCluster> {
+    let (bytes, name) = if file == Path::new("-") {
+        (limited(std::io::stdin()), "standard input".to_owned())
+    } else {
+        let bytes = std::fs::File::open(file).and_then(limited);
+        (bytes, file.display().to_string())
+    };
+    let bytes = bytes.map_err(|e| {
+        Error::new(Kind::Usage, format!("cannot read {name}"))
+            .because(&e)
+            .fix("write a first document: mctl config init --name NAME > mc.yaml")
+            .state("nothing was changed")
+    })?;
+    let text = config::decode(bytes, &name)?;
+    Ok(config::load_for(&text, &name, &catalog.known())?)
+}
+
+/// What is more than a document may have is not read: it may never end.
+fn limited(reader: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    reader
+        .take(config::MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

@@ -70,9 +70,9 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// False for a condition that is unknown when it is first seen: nothing has happened yet.
+    /// False for a condition that was never there before: nothing has changed yet.
     pub fn is_worth_an_event(&self) -> bool {
-        self.from.is_some() || self.to.status.is_some()
+        self.from.is_some()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Applies objects and remembers how they looked afterwards, so that looking again costs one small read each. Must not know what it keeps.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash, Hasher},
     sync::{Mutex, PoisonError},
     time::Duration,
@@ -9,7 +9,8 @@ use std::{
 
 use futures::{StreamExt, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::DynamicObject;
+use kube::{Api, core::DynamicObject};
+use serde_json::Value;
 
 use super::objects::key;
 use crate::{
@@ -24,33 +25,30 @@ const APPLY: Duration = Duration::from_secs(30);
 /// Objects worked on at the same time.
 const PARALLEL: usize = 4;
 
-/// How an object was after it was applied.
+/// How an object was when it was last seen to be good.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Applied {
+struct Good {
     /// Of what was asked for.
     hash: u64,
     uid: String,
-    /// Generation, or the resource version of kinds that have none.
-    version: String,
+    /// Changes whenever the content does; kinds without it are compared in full every time.
+    generation: i64,
 }
 
-impl Applied {
-    fn of(hash: u64, meta: &ObjectMeta) -> Self {
-        Self {
+impl Good {
+    fn of(hash: u64, meta: &ObjectMeta) -> Option<Self> {
+        Some(Self {
             hash,
-            uid: meta.uid.clone().unwrap_or_default(),
-            version: match meta.generation {
-                Some(g) => g.to_string(),
-                None => meta.resource_version.clone().unwrap_or_default(),
-            },
-        }
+            uid: meta.uid.clone()?,
+            generation: meta.generation?,
+        })
     }
 }
 
 /// Keeps objects as they were asked for.
 pub struct Keeper {
     cluster: Cluster,
-    applied: Mutex<HashMap<String, Applied>>,
+    good: Mutex<HashMap<String, Good>>,
 }
 
 impl Keeper {
@@ -58,7 +56,7 @@ impl Keeper {
     pub fn new(cluster: Cluster) -> Self {
         Self {
             cluster,
-            applied: Mutex::default(),
+            good: Mutex::default(),
         }
     }
 
@@ -91,32 +89,51 @@ impl Keeper {
     async fn keep_one(&self, object: &DynamicObject) -> Result<Option<String>> {
         let id = format!("{} {}", kind(object), key(object));
         let hash = hash(object);
-        let live = self.look(object, &id).await?;
-        let known = self
-            .applied
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&id)
-            .cloned();
-        if let Some(meta) = &live
-            && known.as_ref() == Some(&Applied::of(hash, meta))
+        if let Some(known) = self.known(&id) {
+            let meta = self
+                .look(object, &id, async |api, name| {
+                    api.get_metadata_opt(name).await
+                })
+                .await?;
+            if meta.and_then(|m| Good::of(hash, &m.metadata)).as_ref() == Some(&known) {
+                return Ok(None);
+            }
+        }
+        let live = self
+            .look(object, &id, async |api, name| api.get_opt(name).await)
+            .await?;
+        if let Some(live) = live
+            && holds(&live, object)
         {
+            self.remember(&id, Good::of(hash, &live.metadata));
             return Ok(None);
         }
         let applied = tokio::time::timeout(APPLY, self.cluster.apply(object, &()))
             .await
             .map_err(|_| stalled("apply", &id, APPLY))??;
-        self.applied
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(id.clone(), Applied::of(hash, &applied.metadata));
-        // The first look after a start applies everything; only a real difference is worth telling.
-        let same =
-            live.is_some_and(|m| Applied::of(hash, &m) == Applied::of(hash, &applied.metadata));
-        Ok((!same).then_some(id))
+        self.remember(&id, Good::of(hash, &applied.metadata));
+        Ok(Some(id))
     }
 
-    async fn look(&self, object: &DynamicObject, id: &str) -> Result<Option<ObjectMeta>> {
+    fn known(&self, id: &str) -> Option<Good> {
+        let good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        good.get(id).cloned()
+    }
+
+    fn remember(&self, id: &str, now: Option<Good>) {
+        let mut good = self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        match now {
+            Some(now) => good.insert(id.to_owned(), now),
+            None => good.remove(id),
+        };
+    }
+
+    async fn look<T>(
+        &self,
+        object: &DynamicObject,
+        id: &str,
+        get: impl AsyncFnOnce(Api<DynamicObject>, &str) -> Result<Option<T>, kube::Error>,
+    ) -> Result<Option<T>> {
         let gvk = gvk(object)?;
         let name = object.metadata.name.as_deref().unwrap_or_default();
         let call = async {
@@ -124,7 +141,7 @@ impl Keeper {
                 .cluster
                 .api(&gvk, object.metadata.namespace.as_deref())
                 .await?;
-            api.get_metadata_opt(name).await
+            get(api, name).await
         };
         match tokio::time::timeout(LOOK, call).await {
             Err(_) => Err(stalled("read", id, LOOK)),
@@ -132,8 +149,45 @@ impl Keeper {
             Ok(Err(kube::Error::Discovery(_))) => Ok(None),
             Ok(Err(kube::Error::Api(s))) if s.code == 404 => Ok(None),
             Ok(Err(e)) => Err(Error::failed(format!("cannot read {id}")).because(short(&e))),
-            Ok(Ok(found)) => Ok(found.map(|m| m.metadata)),
+            Ok(Ok(found)) => Ok(found),
         }
+    }
+}
+
+/// True when an object has all that is asked for; what others added does not count. Flux takes over the fields that mctl
+/// applied, so ownership says nothing: the content does.
+fn holds(live: &DynamicObject, want: &DynamicObject) -> bool {
+    let texts = |m: &Option<BTreeMap<String, String>>| m.clone().unwrap_or_default();
+    let within = |live: &BTreeMap<String, String>, want: &BTreeMap<String, String>| {
+        want.iter().all(|(k, v)| live.get(k) == Some(v))
+    };
+    let (l, w) = (&live.metadata, &want.metadata);
+    within(&texts(&l.labels), &texts(&w.labels))
+        && within(&texts(&l.annotations), &texts(&w.annotations))
+        && contains(&live.data, &want.data)
+}
+
+fn contains(live: &Value, want: &Value) -> bool {
+    match (live, want) {
+        (Value::Object(live), Value::Object(want)) => want.iter().all(|(k, v)| match live.get(k) {
+            Some(l) => contains(l, v),
+            // The API server leaves out what is empty.
+            None => is_empty(v),
+        }),
+        (Value::Array(live), Value::Array(want)) => {
+            live.len() == want.len() && live.iter().zip(want).all(|(l, w)| contains(l, w))
+        }
+        _ => live == want,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.values().all(is_empty),
+        Value::Array(list) => list.is_empty(),
+        Value::String(text) => text.is_empty(),
+        Value::Bool(_) | Value::Number(_) => false,
     }
 }
 
@@ -157,4 +211,43 @@ fn hash(object: &DynamicObject) -> u64 {
         .unwrap_or_default()
         .hash(&mut hasher);
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn role(extra: Value) -> DynamicObject {
+        let mut v = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "r", "namespace": "n", "labels": {"a": "1"}},
+            "rules": [{"apiGroups": [""], "verbs": ["get"]}]});
+        crate::catalog::template::merge(&mut v, &extra);
+        serde_json::from_value(v).unwrap()
+    }
+
+    #[test]
+    fn additions_of_others_are_good_and_changes_are_not() {
+        let want = role(json!({}));
+        let cases = [
+            (
+                json!({"metadata": {"labels": {"b": "2"}, "resourceVersion": "7"}}),
+                true,
+            ),
+            (json!({"metadata": {"labels": {"a": "2"}}}), false),
+            (json!({"metadata": {"labels": {"a": null}}}), false),
+            (
+                json!({"rules": [{"apiGroups": [""], "verbs": ["get"], "resources": ["x"]}]}),
+                true,
+            ),
+            (json!({"rules": []}), false),
+            (json!({"rules": null}), false),
+        ];
+        for (extra, good) in cases {
+            assert_eq!(holds(&role(extra.clone()), &want), good, "{extra}");
+        }
+        let empty = role(json!({"more": {"x": [], "y": {"z": null}}}));
+        assert!(holds(&want, &empty));
+    }
 }

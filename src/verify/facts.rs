@@ -188,15 +188,7 @@ async fn flux(cluster: &Cluster) -> List {
     let mut all = Vec::new();
     for namespace in [PLATFORM_FLUX, CUSTOMER_FLUX] {
         for kind in [OCI_REPOSITORY, GIT_REPOSITORY, KUSTOMIZATION, HELM_RELEASE] {
-            let mut found = list(cluster, kind, Some(namespace)).await?;
-            for o in &mut found {
-                // Items of a list need not say their kind.
-                o.types.get_or_insert_with(|| kube::core::TypeMeta {
-                    api_version: kind.gvk().api_version(),
-                    kind: kind.kind.to_owned(),
-                });
-            }
-            all.extend(found);
+            all.extend(list(cluster, kind, Some(namespace)).await?);
         }
     }
     Ok(all)

@@ -7,13 +7,13 @@ use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use mctl::{
     bundle::{Bundle, Digest, media},
-    registry::{Artifact, Store, artifact::platform, router},
+    registry::{Artifact, Store, artifact::platform, own_image::OwnImage, router},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-use crate::bundle_fixture::{Fixture, digest_of};
+use crate::bundle_fixture::{Fixture, digest_of, executable};
 
 struct Answer {
     status: StatusCode,
@@ -461,4 +461,40 @@ async fn a_file_that_vanishes_is_an_error_of_ours() {
     let answer = registry.get(&request).await;
     assert_eq!(answer.status, StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(answer.json()["errors"][0]["code"], "UNKNOWN");
+}
+
+#[tokio::test]
+async fn own_image_goes_out_as_one_piece() {
+    let registry = Registry {
+        store: Arc::new(Store::new(None)),
+        _folder: TempDir::new().unwrap(),
+    };
+    let file = registry._folder.path().join("mctl");
+    std::fs::write(&file, executable(700_001)).unwrap();
+    let own = OwnImage::around(&file).unwrap();
+    registry
+        .store
+        .put_artifact(&OwnImage::repository(), &own.tag, own.artifact.clone())
+        .unwrap();
+    let manifest = registry
+        .get(&format!("/v2/mctl/manifests/{}?ns=mctl.giantswarm.io", own.tag))
+        .await;
+    assert_eq!(manifest.body, own.artifact.manifest);
+    let digest = &own.artifact.blobs[1].0;
+    let path = format!("/v2/mctl/blobs/{digest}?ns=mctl.giantswarm.io");
+    let layer = registry.get(&path).await.body;
+    assert_eq!(Digest::of(&layer), *digest);
+    // Headers, executable and end lie in different places.
+    let start = layer.windows(4).position(|w| w == b"\x7fELF").unwrap();
+    for (from, to) in [
+        (0, 10),
+        (start - 5, start + 5),
+        (start, start + 700_001),
+        (start + 700_000, layer.len() - 1),
+        (layer.len() - 1, layer.len() - 1),
+    ] {
+        let range = format!("bytes={from}-{to}");
+        let part = registry.ask(Method::GET, &path, &[("range", &range)]).await;
+        assert!(part.body == layer[from..=to], "{range}");
+    }
 }

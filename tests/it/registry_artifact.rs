@@ -16,6 +16,8 @@ use mctl::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::bundle_fixture::executable;
+
 fn bytes(blob: &Blob) -> Vec<u8> {
     let mut bytes = Vec::new();
     blob.reader().read_to_end(&mut bytes).unwrap();
@@ -184,25 +186,16 @@ fn every_embedded_chart_is_served() {
     }
 }
 
-/// The smallest file that passes for a static executable.
-fn executable() -> Vec<u8> {
-    let mut file = vec![0; 5000];
-    file[..6].copy_from_slice(b"\x7fELF\x02\x01");
-    file[32] = 64;
-    file[54] = 56;
-    file
-}
-
 #[test]
-fn own_image_around_a_static_executable() {
+fn own_image_around_a_static_executable(5000) {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("mctl");
-    fs::write(&path, executable()).unwrap();
+    fs::write(&path, executable(5000)).unwrap();
     let image = OwnImage::around(&path).unwrap();
     // The open file counts, not what comes to its path later.
     fs::remove_file(&path).unwrap();
     fs::write(&path, b"other").unwrap();
-    let digest = Digest::of(&executable());
+    let digest = Digest::of(&executable(5000));
     assert_eq!(
         image.tag,
         format!("{}-{}", mctl::VERSION, &digest.hex()[..12])
@@ -250,7 +243,7 @@ fn own_image_around_a_static_executable() {
             ("usr/local/bin/mctl", 0o755),
         ]
     );
-    assert_eq!(entries[7].4, executable());
+    assert_eq!(entries[7].4, executable(5000));
     assert!(String::from_utf8_lossy(&entries[2].4).contains(":65532:65532:"));
     assert_eq!(
         image.artifact.digest.as_str(),
@@ -273,7 +266,7 @@ fn a_dynamic_executable_is_refused_in_one_sentence() {
     if cfg!(target_feature = "crt-static") {
         return;
     }
-    let error = OwnImage::of_this_executable().unwrap_err();
+    let error = OwnImage::of_this_executable(5000).unwrap_err();
     assert_eq!(error.kind(), Kind::Preflight);
     assert!(error.line().contains("dynamically linked"), "{error}");
     assert_eq!(error.line().lines().count(), 1);

@@ -1,0 +1,396 @@
+//! The manager with exactly the rights that its component gives it: what is missing there shows here as a wait that ends.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams},
+    core::{ApiResource, DynamicObject},
+    discovery,
+};
+use mctl::{
+    catalog::{Catalog, Target},
+    config::ManagementCluster,
+    environment::{Endpoint, Environment},
+    manager::{
+        Options,
+        kinds::{
+            CONTROL_PLANE, DEPLOYMENT, KUSTOMIZATION, Known, LEASE, MACHINE_DEPLOYMENT,
+            MANAGEMENT_CLUSTER, OCI_REPOSITORY, SECRET,
+        },
+    },
+    pki::Authority,
+    ports::kubernetes::{Cluster, kind},
+    render::{self, Context},
+};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::server::ApiServer;
+
+const NAME: &str = "golem";
+
+struct World {
+    admin: Client,
+    cluster: Cluster,
+}
+
+impl World {
+    fn api(&self, kind: Known, namespace: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.admin.clone(), namespace, &kind.resource())
+    }
+
+    async fn get(&self, kind: Known, namespace: &str, name: &str) -> Option<DynamicObject> {
+        self.api(kind, namespace).get_opt(name).await.unwrap()
+    }
+
+    async fn delete(&self, kind: Known, namespace: &str, name: &str) {
+        let params = DeleteParams::background();
+        self.api(kind, namespace)
+            .delete(name, &params)
+            .await
+            .unwrap();
+    }
+
+    async fn merge(&self, kind: Known, namespace: &str, name: &str, writer: &str, patch: Value) {
+        let params = PatchParams {
+            field_manager: Some(writer.into()),
+            ..PatchParams::default()
+        };
+        self.api(kind, namespace)
+            .patch(name, &params, &Patch::Merge(&patch))
+            .await
+            .unwrap();
+    }
+
+    async fn apply_as(&self, writer: &str, object: Value) {
+        let object: DynamicObject = serde_json::from_value(object).unwrap();
+        let gvk = mctl::ports::kubernetes::gvk(&object).unwrap();
+        let (resource, _): (ApiResource, _) =
+            discovery::pinned_kind(&self.admin, &gvk).await.unwrap();
+        let namespace = object.metadata.namespace.clone().unwrap();
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.admin.clone(), &namespace, &resource);
+        let name = object.metadata.name.clone().unwrap();
+        let params = PatchParams::apply(writer).force();
+        api.patch(&name, &params, &Patch::Apply(&object))
+            .await
+            .unwrap();
+    }
+
+    /// Waits until the object is as wanted; `None` is an object that is not there.
+    async fn until(
+        &self,
+        what: &str,
+        (kind, namespace, name): (Known, &str, &str),
+        check: impl Fn(Option<&DynamicObject>) -> bool,
+    ) {
+        let begin = std::time::Instant::now();
+        loop {
+            let found = self.get(kind, namespace, name).await;
+            if check(found.as_ref()) {
+                println!("{what}: {:.1} s", begin.elapsed().as_secs_f32());
+                return;
+            }
+            assert!(
+                begin.elapsed() < Duration::from_secs(60),
+                "{what}: {found:#?}\n{:#?}",
+                self.get(MANAGEMENT_CLUSTER, "giantswarm", NAME)
+                    .await
+                    .map(|o| o.data)
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    async fn condition(&self, what: &str, type_: &str, status: &str, reason: &str) {
+        self.until(what, (MANAGEMENT_CLUSTER, "giantswarm", NAME), |o| {
+            let all = o.and_then(|o| o.data.pointer("/status/conditions")?.as_array().cloned());
+            all.into_iter()
+                .flatten()
+                .any(|c| c["type"] == type_ && c["status"] == status && c["reason"] == reason)
+        })
+        .await;
+    }
+}
+
+fn environment(authority: &Authority) -> Environment {
+    Environment {
+        ca_certificate: authority.certificate.clone(),
+        mirror: "mctl-golem-registry:5000".into(),
+        mctl_image: "mctl.giantswarm.io/mctl:0.1.0".into(),
+        control_plane_endpoint: Some(Endpoint {
+            host: "172.18.0.3".into(),
+            port: 6443,
+        }),
+        engine_socket: "/var/run/docker.sock".into(),
+        ..Environment::default()
+    }
+}
+
+fn document() -> ManagementCluster {
+    serde_json::from_value(json!({
+        "apiVersion": "mctl.giantswarm.io/v1alpha1", "kind": "ManagementCluster",
+        "metadata": {"name": NAME, "namespace": "giantswarm"},
+        "spec": {"controlPlane": {"replicas": 1}, "nodePools": [{"name": "default", "replicas": 1}]},
+    }))
+    .unwrap()
+}
+
+/// Everything that is there before a manager starts: namespaces, definitions, its rights, Cluster API objects as moved.
+async fn prepare(world: &World, environment: &Environment, authority: &Authority) {
+    let catalog = Catalog::embedded().unwrap();
+    let document = document();
+    let context = Context {
+        document: &document,
+        catalog: &catalog,
+        environment,
+    };
+    let mut objects = Vec::new();
+    for component in catalog.enabled(&document) {
+        if component.name.ends_with("-crds") && component.name != "flux-crds" {
+            continue;
+        }
+        let rendered = render::component(context, component, Target::Management).unwrap();
+        let rights = component.name == "mctl";
+        objects.extend(rendered.objects.into_iter().filter(|o| match kind(o) {
+            "Namespace" | "CustomResourceDefinition" => true,
+            "Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding" | "ServiceAccount" => {
+                rights
+            }
+            _ => false,
+        }));
+    }
+    for o in &mut objects {
+        // Nobody answers conversion webhooks here.
+        if let Some(spec) = o.data.get_mut("spec").and_then(Value::as_object_mut) {
+            spec.remove("conversion");
+        }
+    }
+    world.cluster.apply_all(&objects, &()).await.unwrap();
+    for crd in objects
+        .iter()
+        .filter(|o| kind(o) == "CustomResourceDefinition")
+    {
+        let gvk = mctl::ports::kubernetes::gvk(crd).unwrap();
+        let name = crd.metadata.name.clone().unwrap();
+        let stall = Duration::from_secs(60);
+        world
+            .cluster
+            .wait(&gvk, None, &name, stall, &(), |o| {
+                o.map_or(Err("not there".into()), |o| {
+                    mctl::ports::kubernetes::condition(o, "Established")
+                })
+            })
+            .await
+            .unwrap();
+    }
+    let moved = render::cluster(context).unwrap();
+    world.cluster.apply_all(&moved, &()).await.unwrap();
+    use base64::Engine as _;
+    let base64 = |s: &str| base64::engine::general_purpose::STANDARD.encode(s);
+    world
+        .apply_as(
+            "bootstrap",
+            json!({"apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "mctl-environment", "namespace": "giantswarm"},
+            "data": {"environment.json": serde_json::to_string(environment).unwrap()}}),
+        )
+        .await;
+    world
+        .apply_as("bootstrap", json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
+            "metadata": {"name": "mctl-ca", "namespace": "giantswarm"},
+            "data": {"tls.crt": base64(&authority.certificate), "tls.key": base64(authority.key())}}))
+        .await;
+}
+
+#[tokio::test]
+async fn keeps_the_cluster_as_its_document_says() {
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(std::env::var("MCTL_LOG").unwrap_or("warn".into()))
+        .try_init();
+    let server = ApiServer::start().await;
+    let admin = server.client().await;
+    let world = World {
+        cluster: Cluster::new("test cluster", admin.clone()),
+        admin,
+    };
+    let authority = Authority::new("mctl golem").unwrap();
+    let environment = environment(&authority);
+    prepare(&world, &environment, &authority).await;
+    println!("prepared");
+
+    let port = |n: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, n));
+    let client = server.service_account("giantswarm", "mctl").await;
+    let stop = CancellationToken::new();
+    let options = Options {
+        namespace: "giantswarm".into(),
+        name: NAME.into(),
+        listen_registry: port(0),
+        listen: port(0),
+    };
+    let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let manager = mctl::manager::run_with(options, client, address, stop.clone());
+    let script = async {
+        story(&world).await;
+        stop.cancel();
+        std::time::Instant::now()
+    };
+    let (ended, stopped) = tokio::join!(manager, script);
+    ended.unwrap();
+    assert!(stopped.elapsed() < Duration::from_secs(15), "ends in time");
+    let released = world.get(LEASE, "giantswarm", "mctl").await.unwrap();
+    assert_eq!(released.data["spec"]["holderIdentity"], "");
+}
+
+async fn story(world: &World) {
+    // It leads before there is a document, and waits for it.
+    let lease = (LEASE, "giantswarm", "mctl");
+    let held = |o: Option<&DynamicObject>| {
+        o.is_some_and(|o| {
+            o.data["spec"]["holderIdentity"]
+                .as_str()
+                .is_some_and(|h| !h.is_empty())
+        })
+    };
+    world.until("lease held", lease, held).await;
+    world
+        .apply_as("bootstrap", serde_json::to_value(document()).unwrap())
+        .await;
+    world
+        .condition("document accepted", "DocumentAccepted", "True", "Valid")
+        .await;
+    world
+        .condition("cluster applied", "ClusterApplied", "True", "Applied")
+        .await;
+    world
+        .condition("Flux seeded", "SeedApplied", "True", "Applied")
+        .await;
+    world
+        .condition("certificates", "CertificatesCurrent", "True", "Current")
+        .await;
+    let mc = world
+        .get(MANAGEMENT_CLUSTER, "giantswarm", NAME)
+        .await
+        .unwrap();
+    assert_eq!(mc.data["status"]["observedGeneration"], 1);
+    assert_eq!(mc.data["status"]["phase"], "Bootstrapping");
+    assert!(
+        mc.data["status"]["platformDigest"]
+            .as_str()
+            .unwrap()
+            .starts_with("sha256:")
+    );
+    // Every kind could be read.
+    let unseen: Vec<_> = mc.data["status"]["conditions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|c| c["reason"] == "NotSeen")
+        .collect();
+    assert!(unseen.is_empty(), "{unseen:#?}");
+    let there = |o: Option<&DynamicObject>| o.is_some();
+    let secret = (SECRET, "capi-system", "capi-webhook-service-cert");
+    world.until("certificate", secret, there).await;
+
+    // Flux comes back when it is deleted, and what it hangs on.
+    for (kind, name) in [
+        (DEPLOYMENT, "source-controller"),
+        (OCI_REPOSITORY, "platform"),
+    ] {
+        let target = (kind, "flux-giantswarm", name);
+        world.until("seed", target, there).await;
+        world.delete(kind, "flux-giantswarm", name).await;
+        world.until("deleted seed is back", target, there).await;
+    }
+
+    // The document decides about machines.
+    let scale = |n: u32| json!({"spec": {"controlPlane": {"replicas": n}}});
+    world
+        .merge(MANAGEMENT_CLUSTER, "giantswarm", NAME, "user", scale(3))
+        .await;
+    let plane = (CONTROL_PLANE, "org-giantswarm", NAME);
+    let three = |o: Option<&DynamicObject>| o.is_some_and(|o| o.data["spec"]["replicas"] == 3);
+    world.until("scaled to three", plane, three).await;
+    let pools = json!({"spec": {"nodePools": [
+        {"name": "default", "replicas": 1}, {"name": "more", "replicas": 1}]}});
+    world
+        .merge(MANAGEMENT_CLUSTER, "giantswarm", NAME, "user", pools)
+        .await;
+    let more = (MACHINE_DEPLOYMENT, "org-giantswarm", "golem-more-1");
+    world.until("pool added", more, there).await;
+    let pools = json!({"spec": {"nodePools": [{"name": "default", "replicas": 1}]}});
+    world
+        .merge(MANAGEMENT_CLUSTER, "giantswarm", NAME, "user", pools)
+        .await;
+    world.until("pool removed", more, |o| o.is_none()).await;
+    let default = (MACHINE_DEPLOYMENT, "org-giantswarm", "golem-default-1");
+    world.until("the other pool stays", default, there).await;
+
+    // A document that makes no sense is refused, and nothing happens.
+    let wrong = json!({"spec": {"kubernetesVersion": "v1.2.3"}});
+    world
+        .merge(MANAGEMENT_CLUSTER, "giantswarm", NAME, "user", wrong)
+        .await;
+    world
+        .condition("refused", "DocumentAccepted", "False", "Invalid")
+        .await;
+    let right = json!({"spec": {"kubernetesVersion": null}});
+    world
+        .merge(MANAGEMENT_CLUSTER, "giantswarm", NAME, "user", right)
+        .await;
+    world
+        .condition("accepted again", "DocumentAccepted", "True", "Valid")
+        .await;
+
+    drift(world).await;
+}
+
+/// Flux is asked to look when one of its Deployments is edited or deleted by someone else, and only then.
+async fn drift(world: &World) {
+    let asked = |o: Option<&DynamicObject>| {
+        o.and_then(|o| {
+            o.metadata
+                .annotations
+                .as_ref()?
+                .get("reconcile.fluxcd.io/requestedAt")
+                .cloned()
+        })
+    };
+    world
+        .apply_as("kustomize-controller", json!({"apiVersion": "kustomize.toolkit.fluxcd.io/v1", "kind": "Kustomization",
+            "metadata": {"name": "monitoring", "namespace": "flux-giantswarm"},
+            "spec": {"interval": "1m", "prune": true, "path": "./", "sourceRef": {"kind": "OCIRepository", "name": "platform"}}}))
+        .await;
+    let deployment = |replicas: u32| {
+        json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "ksm", "namespace": "monitoring", "labels": {
+                "kustomize.toolkit.fluxcd.io/name": "monitoring",
+                "kustomize.toolkit.fluxcd.io/namespace": "flux-giantswarm"}},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": {"app": "ksm"}}, "template": {
+                "metadata": {"labels": {"app": "ksm"}},
+                "spec": {"containers": [{"name": "c", "image": "ksm:1"}]}}}})
+    };
+    let owner = (KUSTOMIZATION, "flux-giantswarm", "monitoring");
+    world.apply_as("kustomize-controller", deployment(1)).await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    world.apply_as("kustomize-controller", deployment(2)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let quiet = world.get(owner.0, owner.1, owner.2).await;
+    assert_eq!(asked(quiet.as_ref()), None, "Flux's own change is no drift");
+    let edit = json!({"spec": {"replicas": 0}});
+    world
+        .merge(DEPLOYMENT, "monitoring", "ksm", "kubectl-edit", edit)
+        .await;
+    world
+        .until("an edit is told to Flux", owner, |o| asked(o).is_some())
+        .await;
+    let first = asked(world.get(owner.0, owner.1, owner.2).await.as_ref());
+    world.delete(DEPLOYMENT, "monitoring", "ksm").await;
+    world
+        .until("a deletion is told to Flux", owner, |o| asked(o) != first)
+        .await;
+}

@@ -10,7 +10,7 @@ fn rules() -> Vec<Value> {
     objects()
         .iter()
         .filter(|(_, o)| text(o, "/kind") == "PrometheusRule")
-        .flat_map(|(_, o)| list(&o, "/spec/groups").to_vec())
+        .flat_map(|(_, o)| list(o, "/spec/groups").to_vec())
         .flat_map(|g| list(&g, "/rules").to_vec())
         .collect()
 }

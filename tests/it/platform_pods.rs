@@ -96,7 +96,7 @@ fn broken(pod: &Value) -> BTreeSet<&'static str> {
 
 fn exceptions() -> Vec<Value> {
     let all = objects();
-    all.into_iter()
+    all.iter()
         .map(|(_, o)| o)
         .filter(|o| text(o, "/kind") == "PolicyException")
         .cloned()
@@ -148,7 +148,7 @@ fn workloads_are_restricted_or_excepted() {
         workloads += 1;
         for policy in broken(pod) {
             assert!(
-                excepted(&exceptions, &object, policy),
+                excepted(&exceptions, object, policy),
                 "{component}: {} breaks {policy} and no exception says why",
                 label(object)
             );
@@ -168,7 +168,7 @@ fn no_exception_is_wider_than_its_workload() {
                 .map(|x| text(x, "/policyName"))
             {
                 let used = broken.contains(policy);
-                let unused = !used && excepted(std::slice::from_ref(&exception), &object, policy);
+                let unused = !used && excepted(std::slice::from_ref(&exception), object, policy);
                 assert!(
                     !unused,
                     "{} needs no exception from {policy}",

@@ -477,7 +477,10 @@ async fn own_image_goes_out_as_one_piece() {
         .put_artifact(&OwnImage::repository(), &own.tag, own.artifact.clone())
         .unwrap();
     let manifest = registry
-        .get(&format!("/v2/mctl/manifests/{}?ns=mctl.giantswarm.io", own.tag))
+        .get(&format!(
+            "/v2/mctl/manifests/{}?ns=mctl.giantswarm.io",
+            own.tag
+        ))
         .await;
     assert_eq!(manifest.body, own.artifact.manifest);
     let digest = &own.artifact.blobs[1].0;

@@ -187,7 +187,7 @@ fn every_embedded_chart_is_served() {
 }
 
 #[test]
-fn own_image_around_a_static_executable(5000) {
+fn own_image_around_a_static_executable() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("mctl");
     fs::write(&path, executable(5000)).unwrap();
@@ -266,7 +266,7 @@ fn a_dynamic_executable_is_refused_in_one_sentence() {
     if cfg!(target_feature = "crt-static") {
         return;
     }
-    let error = OwnImage::of_this_executable(5000).unwrap_err();
+    let error = OwnImage::of_this_executable().unwrap_err();
     assert_eq!(error.kind(), Kind::Preflight);
     assert!(error.line().contains("dynamically linked"), "{error}");
     assert_eq!(error.line().lines().count(), 1);

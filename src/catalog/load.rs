@@ -54,9 +54,6 @@ impl Catalog {
         if component.chart.is_none() && component.manifests.is_empty() {
             problem("has neither a chart nor manifests".into());
         }
-        if component.chart.is_some() && !component.manifests.is_empty() {
-            problem("has both a chart and manifests".into());
-        }
         if let Some(chart) = &component.chart
             && assets::chart(&chart.name, &chart.version).is_none()
         {
@@ -66,6 +63,9 @@ impl Catalog {
             if manifest != MANAGEMENT_CLUSTER_CRD && component.manifest(manifest).is_none() {
                 problem(format!("no file for `{manifest}`"));
             }
+        }
+        if component.required && !component.enabled {
+            problem("is required and off".into());
         }
         if component.clusters.is_empty() {
             problem("is for no cluster".into());

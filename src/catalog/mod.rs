@@ -58,7 +58,10 @@ pub struct Component {
     /// Values of `${NAME:=default}` in vendored manifests.
     #[serde(default)]
     pub variables: BTreeMap<String, String>,
-    /// Changes to objects of the manifests, or of the chart (then as post-renderers of its HelmRelease); templates.
+    /// Objects of vendored manifests that are left out.
+    #[serde(default)]
+    pub omit: Vec<ObjectName>,
+    /// Changes to objects of the manifests, or of the chart by Helm's post-renderer; templates.
     #[serde(default)]
     pub patches: Vec<ObjectPatch>,
     /// Role in Cluster API, if it is one of its providers.
@@ -73,12 +76,19 @@ pub struct Component {
     /// What shows that it is ready.
     #[serde(default)]
     pub ready: Vec<Ready>,
+    /// Whether it is on when the document does not say.
+    #[serde(default = "yes")]
+    pub enabled: bool,
     /// True: cannot be switched off in the document.
     #[serde(default)]
     pub required: bool,
     /// How Flux keeps it.
     #[serde(default)]
     pub flux: FluxSettings,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn both() -> Vec<Target> {
@@ -107,6 +117,16 @@ pub enum Target {
     Management,
 }
 
+/// An object by kind and name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ObjectName {
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+}
+
 /// A change to objects of a component's manifests.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -117,7 +137,7 @@ pub struct ObjectPatch {
     #[serde(default)]
     pub name: Option<String>,
     /// Merged over the object: maps by key, lists of maps with a `name` by that name, `null` removes, other lists are
-    /// replaced. A template.
+    /// replaced (in a chart: a strategic merge). A template.
     pub merge: Value,
 }
 

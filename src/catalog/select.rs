@@ -57,7 +57,7 @@ impl Catalog {
             .components
             .get(&component.name)
             .and_then(|s| s.enabled)
-            .unwrap_or(true);
+            .unwrap_or(component.enabled);
         let provider = document.spec.provider.name();
         let mut owners = self
             .providers

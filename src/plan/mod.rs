@@ -160,23 +160,7 @@ fn is_enabled(document: &ManagementCluster, catalog: &Catalog, component: &Compo
         .profile
         .as_ref()
         .is_some_and(|p| p.without.contains(&component.name));
-    let wanted = document
-        .spec
-        .components
-        .get(&component.name)
-        .and_then(|s| s.enabled)
-        .unwrap_or(true);
-    let provider = document.spec.provider.name();
-    // A component that belongs to a provider is on only with that provider.
-    let of_other = catalog
-        .providers
-        .values()
-        .any(|p| p.name != provider && p.components.contains(&component.name))
-        && !catalog
-            .providers
-            .get(provider)
-            .is_some_and(|p| p.components.contains(&component.name));
-    !without && !of_other && (component.required || wanted)
+    !without && catalog.is_enabled(document, component)
 }
 
 /// The Kubernetes version the cluster gets: document, then profile, then provider default.

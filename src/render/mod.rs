@@ -1,7 +1,9 @@
 //! Renders Kubernetes objects and the platform artifact from document, catalog and environment. Pure: must not talk to anything; bootstrap and manager share it.
 
+mod chart;
 mod cluster;
 mod component;
+mod manifests;
 mod object;
 mod platform;
 mod scope;

@@ -42,7 +42,17 @@ fn every_component_renders_for_its_clusters_and_is_quick() {
 fn cilium_is_the_same_release_from_both_clusters() {
     let sample = Sample::new(json!({})).with_profile();
     let mut temporary = data(&sample.component("cilium", Target::Temporary).objects);
-    let management = data(&sample.component("cilium", Target::Management).objects);
+    let mut management = data(&sample.component("cilium", Target::Management).objects);
+    for object in &mut management {
+        let labels = object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .shift_remove("labels");
+        assert_eq!(
+            labels.unwrap()["kustomize.toolkit.fluxcd.io/name"],
+            "cilium"
+        );
+    }
     insta::assert_json_snapshot!("cilium-temporary", temporary);
     let spec = temporary[1]["spec"].as_object_mut().unwrap();
     assert_eq!(
@@ -52,6 +62,54 @@ fn cilium_is_the_same_release_from_both_clusters() {
     temporary[0]["spec"]["url"] =
         json!("oci://mctl.giantswarm.svc:5000/mctl.giantswarm.io/charts/cilium");
     assert_eq!(temporary, management);
+}
+
+#[test]
+fn a_chart_may_be_patched_and_have_manifests_beside_it() {
+    let mut sample = Sample::new(json!({}));
+    let cilium = sample.catalog.components.get_mut("cilium").unwrap();
+    cilium.manifests = vec!["own:/flux-giantswarm/registry-ca.yaml".into()];
+    cilium.patches = serde_json::from_value(json!([
+        {"kind": "Deployment", "name": "x", "merge": {"spec": {"replicas": "{{ nodes.controlPlane }}"}}},
+        {"kind": "Secret", "merge": {"data": null}},
+    ]))
+    .unwrap();
+    let objects = data(&sample.component("cilium", Target::Management).objects);
+    assert_eq!(objects.len(), 3);
+    assert_eq!(
+        objects[1]["spec"]["postRenderers"][0]["kustomize"]["patches"],
+        json!([
+            {"target": {"kind": "Deployment", "name": "x"},
+                "patch": r#"{"spec":{"replicas":1},"kind":"Deployment","metadata":{"name":"x"}}"#},
+            {"target": {"kind": "Secret"}, "patch": r#"{"data":null,"kind":"Secret","metadata":{"name":"any"}}"#},
+        ])
+    );
+    let temporary = sample.component("cilium", Target::Temporary).objects;
+    assert_eq!(
+        temporary.len(),
+        2,
+        "the new cluster's objects are not for this one"
+    );
+}
+
+#[test]
+fn what_is_omitted_must_have_been_there() {
+    let mut sample = Sample::new(json!({}));
+    let crds = sample.catalog.components.get_mut("flux-crds").unwrap();
+    let omit = |name: &str| {
+        serde_json::from_value(json!([{"kind": "CustomResourceDefinition", "name": name}])).unwrap()
+    };
+    crds.omit = omit("buckets.source.toolkit.fluxcd.io");
+    let left = data(&sample.component("flux-crds", Target::Management).objects);
+    assert!(
+        !left
+            .iter()
+            .any(|o| o["metadata"]["name"] == "buckets.source.toolkit.fluxcd.io")
+    );
+    sample.catalog.components.get_mut("flux-crds").unwrap().omit = omit("unknown");
+    let component = &sample.catalog.components["flux-crds"];
+    let error = render::component(sample.context(), component, Target::Management).unwrap_err();
+    assert!(error.to_string().contains("`unknown`"));
 }
 
 #[test]

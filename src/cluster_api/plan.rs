@@ -308,3 +308,7 @@ fn cycle(graph: &Graph, objects: &[Object], stuck: &[usize]) -> String {
     }
     format!("{} objects cannot be put in order", stuck.len())
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

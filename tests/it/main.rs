@@ -6,6 +6,9 @@ mod bundle_fixture;
 mod bundle_hostile;
 mod catalog;
 mod config;
+#[path = "../support/kubernetes/mod.rs"]
+mod fake;
+mod move_objects;
 mod pki;
 mod platform;
 mod platform_alerts;

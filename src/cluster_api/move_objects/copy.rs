@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap};
 
 use futures::{StreamExt, stream};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::core::{DynamicObject, GroupVersionKind, ObjectMeta};
 use serde_json::json;
 
@@ -218,25 +217,29 @@ impl Move<'_> {
         let Some(fields) = object.fields.as_deref() else {
             return Ok(());
         };
-        let patch = fields_patch(copy.uid(), fields);
-        let done = self
-            .target
-            .merge_exact(
-                &object.gvk,
-                object.namespace(),
-                object.name(),
-                &patch,
-                self.progress,
-            )
-            .await?;
-        match done {
-            Exact::Done(_) => Ok(()),
-            Exact::Changed | Exact::Gone => Err(Error::failed(format!(
-                "{object} was replaced in the {} while it was copied",
-                self.target.name
-            ))
-            .fix("find out who writes to the target, then run the same command again")),
+        let patch = json!({"metadata": {"uid": copy.uid(), "managedFields": fields}});
+        let (gvk, namespace, name) = (&object.gvk, object.namespace(), object.name());
+        for _ in 0..TRIES {
+            let done = self
+                .target
+                .merge_exact(gvk, namespace, name, &patch, self.progress)
+                .await?;
+            if let Exact::Done(_) = done {
+                return Ok(());
+            }
+            let now = self
+                .target
+                .read(gvk, namespace, name, self.progress)
+                .await?;
+            if now.is_none_or(|n| n.metadata.uid.as_deref() != Some(copy.uid())) {
+                break;
+            }
         }
+        Err(Error::failed(format!(
+            "{object} was replaced in the {} while it was copied",
+            self.target.name
+        ))
+        .fix("find out who writes to the target, then run the same command again"))
     }
 
     /// Deletes copies of objects that the source has lost since they were copied.
@@ -307,8 +310,4 @@ impl Move<'_> {
         self.progress.seen("every object is proven in the target");
         Ok(())
     }
-}
-
-fn fields_patch(uid: &str, fields: &[ManagedFieldsEntry]) -> serde_json::Value {
-    json!({"metadata": {"uid": uid, "managedFields": fields}})
 }

@@ -187,27 +187,33 @@ impl Move<'_> {
             .unwrap_or(("", &reference.api_version));
         let gvk = GroupVersionKind::gvk(group, version, &reference.kind);
         let namespace = reference.namespace.as_deref();
-        let found = cluster
-            .read(&gvk, namespace, &reference.name, self.progress)
-            .await?;
-        let Some(object) = found.map(|o| Object::new(o, &gvk)) else {
-            return Ok(());
-        };
-        if !self.is_ours(&object) {
-            return Ok(());
+        let name = reference.name.as_str();
+        loop {
+            let found = cluster.read(&gvk, namespace, name, self.progress).await?;
+            let Some(object) = found.map(|o| Object::new(o, &gvk)) else {
+                return Ok(());
+            };
+            if !self.is_ours(&object) {
+                return Ok(());
+            }
+            let was = self.state.was_paused.get(&reference.uid).copied().flatten();
+            let mut patch = json!({"metadata": {
+                "resourceVersion": object.object.metadata.resource_version,
+                "annotations": {PAUSED_FOR_MOVE: null},
+            }});
+            if reference.kind == "Cluster" {
+                patch["spec"]["paused"] = json!(was);
+            } else {
+                patch["metadata"]["annotations"][PAUSED] = Value::Null;
+            }
+            self.progress.seen(&format!("unpausing {reference}"));
+            let done = cluster
+                .merge_exact(&gvk, namespace, name, &patch, self.progress)
+                .await?;
+            if done != Exact::Changed {
+                return Ok(());
+            }
         }
-        let was = self.state.was_paused.get(&reference.uid).copied().flatten();
-        let mut patch = json!({"metadata": {"annotations": {PAUSED_FOR_MOVE: null}}});
-        if reference.kind == "Cluster" {
-            patch["spec"]["paused"] = json!(was);
-        } else {
-            patch["metadata"]["annotations"][PAUSED] = Value::Null;
-        }
-        self.progress.seen(&format!("unpausing {reference}"));
-        cluster
-            .merge_exact(&gvk, namespace, &reference.name, &patch, self.progress)
-            .await?;
-        Ok(())
     }
 }
 

@@ -25,6 +25,7 @@ use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
+#[allow(unused_imports)]
 pub use store::{Key, KindInfo, Store};
 
 /// What happens to one request.
@@ -83,7 +84,9 @@ impl Fake {
             crash: Arc::default(),
         };
         for namespace in ["default", "kube-system"] {
-            fake.put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
+            fake.put(
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+            );
         }
         fake
     }
@@ -210,9 +213,9 @@ impl route::Answer {
                 .unwrap(),
             Self::Watch(events) => builder(200)
                 .body(
-                    StreamBody::new(events.map(|event| {
-                        Ok(Frame::data(Bytes::from(format!("{event}\n"))))
-                    }))
+                    StreamBody::new(
+                        events.map(|event| Ok(Frame::data(Bytes::from(format!("{event}\n"))))),
+                    )
                     .boxed_unsync(),
                 )
                 .unwrap(),

@@ -85,9 +85,15 @@ pub(super) fn handle(store: &mut Store, parts: &Parts, call: &Call, body: &[u8])
     let query = Query::of(&call.query);
     let path: Vec<&str> = call.path.split('/').filter(|p| !p.is_empty()).collect();
     let result = match path.as_slice() {
-        ["version"] => Ok(Answer::Json(200, json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3", "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "linux/amd64"}))),
+        ["version"] => Ok(Answer::Json(
+            200,
+            json!({"major": "1", "minor": "36", "gitVersion": "v1.36.3", "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "", "platform": "linux/amd64"}),
+        )),
         ["readyz" | "livez" | "healthz"] => Ok(Answer::Json(200, json!("ok"))),
-        ["api"] => Ok(Answer::Json(200, json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}))),
+        ["api"] => Ok(Answer::Json(
+            200,
+            json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
+        )),
         ["apis"] => Ok(Answer::Json(200, groups(store))),
         ["api", version] => discovery(store, "", version),
         ["apis", group, version] => discovery(store, group, version),
@@ -120,7 +126,9 @@ fn groups(store: &Store) -> Value {
             .iter()
             .map(|v| json!({"groupVersion": kind.api_version(v), "version": v}))
             .collect();
-        groups.push(json!({"name": kind.group, "preferredVersion": versions[0], "versions": versions}));
+        groups.push(
+            json!({"name": kind.group, "preferredVersion": versions[0], "versions": versions}),
+        );
     }
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
@@ -140,13 +148,30 @@ fn discovery(store: &Store, group: &str, version: &str) -> Result<Answer, Refusa
     if resources.is_empty() {
         return unknown();
     }
-    let name = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    Ok(Answer::Json(200, json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": resources})))
+    let name = if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    };
+    Ok(Answer::Json(
+        200,
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": name, "resources": resources}),
+    ))
 }
 
-fn resource(store: &mut Store, parts: &Parts, group: &str, version: &str, rest: &[&str], query: &Query, body: &[u8]) -> Result<Answer, Refusal> {
+fn resource(
+    store: &mut Store,
+    parts: &Parts,
+    group: &str,
+    version: &str,
+    rest: &[&str],
+    query: &Query,
+    body: &[u8],
+) -> Result<Answer, Refusal> {
     let (namespace, rest) = match rest {
-        ["namespaces", namespace, plural, rest @ ..] if !matches!(*plural, "status" | "finalize") => {
+        ["namespaces", namespace, plural, rest @ ..]
+            if !matches!(*plural, "status" | "finalize") =>
+        {
             (Some(*namespace), [&[*plural], rest].concat())
         }
         _ => (None, rest.to_vec()),
@@ -155,7 +180,9 @@ fn resource(store: &mut Store, parts: &Parts, group: &str, version: &str, rest: 
         store
             .kinds()
             .iter()
-            .find(|k| k.group == group && k.plural == *plural && k.versions.iter().any(|v| v == version))
+            .find(|k| {
+                k.group == group && k.plural == *plural && k.versions.iter().any(|v| v == version)
+            })
             .cloned()
     }) else {
         return unknown();
@@ -186,7 +213,10 @@ fn resource(store: &mut Store, parts: &Parts, group: &str, version: &str, rest: 
                 }
                 return ok(201, json);
             }
-            ok(201, store.create(&info, namespace.unwrap_or_default(), json, manager)?)
+            ok(
+                201,
+                store.create(&info, namespace.unwrap_or_default(), json, manager)?,
+            )
         }
         (method, [_, name, sub @ ..]) => {
             let key = Store::key(&info, namespace.unwrap_or_default(), name);
@@ -199,10 +229,13 @@ fn resource(store: &mut Store, parts: &Parts, group: &str, version: &str, rest: 
                 "GET" => ok(200, store.load(&key)?),
                 "DELETE" if dry => ok(200, store.load(&key)?),
                 "DELETE" => match store.delete(&info, &key, &json)? {
-                    (true, object) => Ok(Answer::Json(200, json!({
-                        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-                        "details": {"name": key.2, "kind": info.plural, "uid": object["metadata"]["uid"]},
-                    }))),
+                    (true, object) => Ok(Answer::Json(
+                        200,
+                        json!({
+                            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                            "details": {"name": key.2, "kind": info.plural, "uid": object["metadata"]["uid"]},
+                        }),
+                    )),
                     (false, object) => ok(200, object),
                 },
                 "PUT" if dry => ok(200, json),
@@ -222,7 +255,10 @@ fn resource(store: &mut Store, parts: &Parts, group: &str, version: &str, rest: 
                         if dry {
                             return ok(200, json);
                         }
-                        return ok(200, store.apply(&info, &key, json, manager, query.is("force"))?);
+                        return ok(
+                            200,
+                            store.apply(&info, &key, json, manager, query.is("force"))?,
+                        );
                     }
                     let mut new = store.load(&key)?;
                     if format.starts_with("application/json-patch") {
@@ -234,7 +270,10 @@ fn resource(store: &mut Store, parts: &Parts, group: &str, version: &str, rest: 
                     }
                     // Without a precondition of its own a patch fits every version.
                     if text(&json, "/metadata/resourceVersion").is_empty() {
-                        new["metadata"].as_object_mut().unwrap().shift_remove("resourceVersion");
+                        new["metadata"]
+                            .as_object_mut()
+                            .unwrap()
+                            .shift_remove("resourceVersion");
                     }
                     if dry {
                         return ok(200, new);
@@ -248,7 +287,14 @@ fn resource(store: &mut Store, parts: &Parts, group: &str, version: &str, rest: 
     }
 }
 
-fn list(store: &Store, parts: &Parts, info: &KindInfo, version: &str, namespace: Option<&str>, query: &Query) -> Answer {
+fn list(
+    store: &Store,
+    parts: &Parts,
+    info: &KindInfo,
+    version: &str,
+    namespace: Option<&str>,
+    query: &Query,
+) -> Answer {
     let wants = filter(namespace, query);
     let kind = format!("{}.{}", info.plural, info.group);
     let all: Vec<Value> = store
@@ -257,7 +303,11 @@ fn list(store: &Store, parts: &Parts, info: &KindInfo, version: &str, namespace:
         .filter(|o| wants(o))
         .collect();
     let from: usize = query.get("continue").parse().unwrap_or(0);
-    let limit: usize = query.get("limit").parse().unwrap_or(usize::MAX);
+    let limit: usize = query
+        .get("limit")
+        .parse()
+        .unwrap_or(usize::MAX)
+        .min(store.page);
     let total = all.len();
     let metadata_only = parts
         .headers
@@ -280,10 +330,13 @@ fn list(store: &Store, parts: &Parts, info: &KindInfo, version: &str, namespace:
     if from + items.len() < total {
         metadata["continue"] = json!((from + items.len()).to_string());
     }
-    Answer::Json(200, json!({
-        "apiVersion": info.api_version(version), "kind": format!("{}List", info.kind),
-        "metadata": metadata, "items": items,
-    }))
+    Answer::Json(
+        200,
+        json!({
+            "apiVersion": info.api_version(version), "kind": format!("{}List", info.kind),
+            "metadata": metadata, "items": items,
+        }),
+    )
 }
 
 fn filter(namespace: Option<&str>, query: &Query) -> Box<dyn Fn(&Value) -> bool + Send> {
@@ -293,12 +346,21 @@ fn filter(namespace: Option<&str>, query: &Query) -> Box<dyn Fn(&Value) -> bool 
         .get("fieldSelector")
         .split(',')
         .filter_map(|f| f.split_once('='))
-        .map(|(k, v)| (format!("/{}", k.replace('.', "/")), v.trim_start_matches('=').to_owned()))
+        .map(|(k, v)| {
+            (
+                format!("/{}", k.replace('.', "/")),
+                v.trim_start_matches('=').to_owned(),
+            )
+        })
         .collect();
     Box::new(move |o| {
-        namespace.as_ref().is_none_or(|n| o["metadata"]["namespace"] == n.as_str())
+        namespace
+            .as_ref()
+            .is_none_or(|n| o["metadata"]["namespace"] == n.as_str())
             && fields.iter().all(|(path, value)| text(o, path) == value)
-            && labels.iter().all(|l| l.fits(o["metadata"]["labels"].get(&l.name)))
+            && labels
+                .iter()
+                .all(|l| l.fits(o["metadata"]["labels"].get(&l.name)))
     })
 }
 
@@ -350,7 +412,10 @@ fn requirements(selector: &str) -> Vec<Requirement> {
             let set = |p: &str, word: &str| {
                 p.split_once(word).map(|(name, values)| {
                     let values = values.trim().trim_matches(['(', ')']).split(',');
-                    (name.to_owned(), values.map(|v| v.trim().to_owned()).collect::<Vec<_>>())
+                    (
+                        name.to_owned(),
+                        values.map(|v| v.trim().to_owned()).collect::<Vec<_>>(),
+                    )
                 })
             };
             if let Some((name, values)) = set(p, " notin ") {

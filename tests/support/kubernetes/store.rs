@@ -1,6 +1,6 @@
 //! Objects of the fake server and the rules for changing them. Must not know about HTTP.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::channel::mpsc::UnboundedSender;
 use serde_json::{Value, json};
@@ -64,7 +64,12 @@ pub(super) struct Refusal {
     pub(super) details: Value,
 }
 
-pub(super) fn refuse<T>(code: u16, reason: &'static str, key: &Key, message: &str) -> Result<T, Refusal> {
+pub(super) fn refuse<T>(
+    code: u16,
+    reason: &'static str,
+    key: &Key,
+    message: &str,
+) -> Result<T, Refusal> {
     let (kind, _, name) = key;
     Err(Refusal {
         code,
@@ -90,6 +95,8 @@ struct Event {
 
 /// Everything the server holds.
 pub struct Store {
+    /// The most objects that one page of a list holds, whatever the client asks for.
+    pub page: usize,
     name: String,
     kinds: Vec<KindInfo>,
     objects: BTreeMap<Key, Value>,
@@ -104,6 +111,7 @@ pub struct Store {
 impl Store {
     pub(super) fn new(name: &str) -> Self {
         let mut store = Self {
+            page: usize::MAX,
             name: name.to_owned(),
             kinds: Vec::new(),
             objects: BTreeMap::new(),
@@ -127,19 +135,64 @@ impl Store {
             ("apps", "v1", "StatefulSet", "statefulsets", true),
             ("apps", "v1", "DaemonSet", "daemonsets", true),
             ("coordination.k8s.io", "v1", "Lease", "leases", true),
-            ("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", false),
-            ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", false),
+            (
+                "rbac.authorization.k8s.io",
+                "v1",
+                "ClusterRole",
+                "clusterroles",
+                false,
+            ),
+            (
+                "rbac.authorization.k8s.io",
+                "v1",
+                "ClusterRoleBinding",
+                "clusterrolebindings",
+                false,
+            ),
             ("rbac.authorization.k8s.io", "v1", "Role", "roles", true),
-            ("rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings", true),
-            ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", false),
-            ("admissionregistration.k8s.io", "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", false),
-            ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", false),
+            (
+                "rbac.authorization.k8s.io",
+                "v1",
+                "RoleBinding",
+                "rolebindings",
+                true,
+            ),
+            (
+                "admissionregistration.k8s.io",
+                "v1",
+                "ValidatingWebhookConfiguration",
+                "validatingwebhookconfigurations",
+                false,
+            ),
+            (
+                "admissionregistration.k8s.io",
+                "v1",
+                "MutatingWebhookConfiguration",
+                "mutatingwebhookconfigurations",
+                false,
+            ),
+            (
+                "apiextensions.k8s.io",
+                "v1",
+                "CustomResourceDefinition",
+                "customresourcedefinitions",
+                false,
+            ),
         ] {
             let mut info = KindInfo::new(group, version, kind, plural);
             info.status = !matches!(kind, "Secret" | "ConfigMap" | "ServiceAccount");
-            store.define(if namespaced { info } else { info.cluster_scoped() });
+            store.define(if namespaced {
+                info
+            } else {
+                info.cluster_scoped()
+            });
         }
         store
+    }
+
+    /// The server's name.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Adds a kind or replaces it.
@@ -215,7 +268,10 @@ impl Store {
     pub fn remove(&mut self, kind: &str, namespace: Option<&str>, name: &str) {
         if let Some(object) = self.find(kind, namespace, name) {
             let info = self.info(&object);
-            self.drop_object(&info, &Self::key(&info, namespace.unwrap_or_default(), name));
+            self.drop_object(
+                &info,
+                &Self::key(&info, namespace.unwrap_or_default(), name),
+            );
         }
     }
 
@@ -238,22 +294,48 @@ impl Store {
         self.revision
     }
 
-    pub(super) fn create(&mut self, info: &KindInfo, namespace: &str, mut object: Value, manager: &str) -> Result<Value, Refusal> {
-        if text(&object, "/metadata/name").is_empty() && !text(&object, "/metadata/generateName").is_empty() {
-            let name = format!("{}{:05}", text(&object, "/metadata/generateName"), self.uids);
+    pub(super) fn create(
+        &mut self,
+        info: &KindInfo,
+        namespace: &str,
+        mut object: Value,
+        manager: &str,
+    ) -> Result<Value, Refusal> {
+        if text(&object, "/metadata/name").is_empty()
+            && !text(&object, "/metadata/generateName").is_empty()
+        {
+            let name = format!(
+                "{}{:05}",
+                text(&object, "/metadata/generateName"),
+                self.uids
+            );
             object["metadata"]["name"] = json!(name);
         }
         let name = text(&object, "/metadata/name").to_owned();
         let key = Self::key(info, namespace, &name);
         if name.is_empty() {
-            return refuse(422, "Invalid", &key, "is invalid: metadata.name: Required value");
+            return refuse(
+                422,
+                "Invalid",
+                &key,
+                "is invalid: metadata.name: Required value",
+            );
         }
         if !text(&object, "/metadata/resourceVersion").is_empty() {
-            return refuse(400, "BadRequest", &key, "resourceVersion should not be set on objects to be created");
+            return refuse(
+                400,
+                "BadRequest",
+                &key,
+                "resourceVersion should not be set on objects to be created",
+            );
         }
         if info.namespaced {
             object["metadata"]["namespace"] = json!(namespace);
-            let home = ("namespaces.".to_owned(), String::new(), namespace.to_owned());
+            let home = (
+                "namespaces.".to_owned(),
+                String::new(),
+                namespace.to_owned(),
+            );
             if !self.objects.contains_key(&home) {
                 return refuse(404, "NotFound", &home, "not found");
             }
@@ -271,7 +353,14 @@ impl Store {
     }
 
     /// Replaces an object after the rules for updates.
-    pub(super) fn update(&mut self, info: &KindInfo, key: &Key, mut new: Value, manager: &str, status_only: bool) -> Result<Value, Refusal> {
+    pub(super) fn update(
+        &mut self,
+        info: &KindInfo,
+        key: &Key,
+        mut new: Value,
+        manager: &str,
+        status_only: bool,
+    ) -> Result<Value, Refusal> {
         let old = self.load(key)?;
         for field in ["uid", "resourceVersion"] {
             let wanted = new["metadata"][field].as_str().unwrap_or_default();
@@ -289,7 +378,15 @@ impl Store {
                 None => drop(new.as_object_mut().unwrap().shift_remove("status")),
             }
         }
-        for field in ["uid", "resourceVersion", "creationTimestamp", "generation", "deletionTimestamp", "name", "namespace"] {
+        for field in [
+            "uid",
+            "resourceVersion",
+            "creationTimestamp",
+            "generation",
+            "deletionTimestamp",
+            "name",
+            "namespace",
+        ] {
             match old["metadata"].get(field) {
                 Some(value) => new["metadata"][field] = value.clone(),
                 None => drop(new["metadata"].as_object_mut().unwrap().shift_remove(field)),
@@ -299,10 +396,17 @@ impl Store {
         if old["metadata"].get("deletionTimestamp").is_some() {
             let before = finalizers(&old);
             if finalizers(&new).iter().any(|f| !before.contains(f)) {
-                return refuse(422, "Invalid", key, "is invalid: no new finalizers can be added while it is being deleted");
+                return refuse(
+                    422,
+                    "Invalid",
+                    key,
+                    "is invalid: no new finalizers can be added while it is being deleted",
+                );
             }
         }
-        let with_fields = new["metadata"].get("managedFields").is_some_and(|m| *m != old["metadata"]["managedFields"]);
+        let with_fields = new["metadata"]
+            .get("managedFields")
+            .is_some_and(|m| *m != old["metadata"]["managedFields"]);
         if new["metadata"].get("managedFields").is_none() {
             new["metadata"]["managedFields"] = old["metadata"]["managedFields"].clone();
         }
@@ -313,7 +417,9 @@ impl Store {
             let fields = entry(info, manager, "Update", &changed(&new, &old));
             let entries = new["metadata"]["managedFields"].as_array_mut();
             if let Some(entries) = entries
-                && !entries.iter().any(|e| e["manager"] == manager && e["operation"] == "Update")
+                && !entries
+                    .iter()
+                    .any(|e| e["manager"] == manager && e["operation"] == "Update")
             {
                 entries.push(fields);
             }
@@ -321,7 +427,14 @@ impl Store {
         Ok(self.save(info, key, new, Some(&old)))
     }
 
-    pub(super) fn apply(&mut self, info: &KindInfo, key: &Key, mut now: Value, manager: &str, force: bool) -> Result<Value, Refusal> {
+    pub(super) fn apply(
+        &mut self,
+        info: &KindInfo,
+        key: &Key,
+        mut now: Value,
+        manager: &str,
+        force: bool,
+    ) -> Result<Value, Refusal> {
         if now["metadata"].get("managedFields").is_some() {
             return refuse(400, "BadRequest", key, "metadata.managedFields must be nil");
         }
@@ -367,12 +480,22 @@ impl Store {
         result
     }
 
-    pub(super) fn delete(&mut self, info: &KindInfo, key: &Key, options: &Value) -> Result<(bool, Value), Refusal> {
+    pub(super) fn delete(
+        &mut self,
+        info: &KindInfo,
+        key: &Key,
+        options: &Value,
+    ) -> Result<(bool, Value), Refusal> {
         let mut object = self.load(key)?;
         for field in ["uid", "resourceVersion"] {
             let wanted = text(options, &format!("/preconditions/{field}"));
             if !wanted.is_empty() && object["metadata"][field] != wanted {
-                return refuse(409, "Conflict", key, &format!("precondition failed: {field}"));
+                return refuse(
+                    409,
+                    "Conflict",
+                    key,
+                    &format!("precondition failed: {field}"),
+                );
             }
         }
         if finalizers(&object).is_empty() {
@@ -391,12 +514,16 @@ impl Store {
     pub fn collect_garbage(&mut self, on: bool) {
         self.garbage = on;
         loop {
-            let uids: Vec<&str> = self.objects.values().map(|o| text(o, "/metadata/uid")).collect();
+            let uids: HashSet<&str> = self
+                .objects
+                .values()
+                .map(|o| text(o, "/metadata/uid"))
+                .collect();
             let orphan = self.objects.iter().find(|(_, o)| {
                 let owners = o["metadata"]["ownerReferences"].as_array();
                 o["metadata"].get("deletionTimestamp").is_none()
                     && owners.is_some_and(|all| {
-                        !all.is_empty() && !all.iter().any(|r| uids.contains(&text(r, "/uid")))
+                        !all.is_empty() && !all.iter().any(|r| uids.contains(text(r, "/uid")))
                     })
             });
             let Some((key, object)) = orphan else { return };
@@ -407,7 +534,14 @@ impl Store {
         }
     }
 
-    pub(super) fn watch(&mut self, info: &KindInfo, version: &str, since: u64, wants: Box<dyn Fn(&Value) -> bool + Send>, send: UnboundedSender<Value>) {
+    pub(super) fn watch(
+        &mut self,
+        info: &KindInfo,
+        version: &str,
+        since: u64,
+        wants: Box<dyn Fn(&Value) -> bool + Send>,
+        send: UnboundedSender<Value>,
+    ) {
         let kind = format!("{}.{}", info.plural, info.group);
         for event in &self.history {
             if event.kind == kind && event.revision > since && wants(&event.object) {
@@ -415,7 +549,12 @@ impl Store {
                 let _ = send.unbounded_send(json!({"type": event.type_, "object": object}));
             }
         }
-        self.watchers.push(Watcher { kind, wants, version: version.to_owned(), send });
+        self.watchers.push(Watcher {
+            kind,
+            wants,
+            version: version.to_owned(),
+            send,
+        });
     }
 
     fn stamp(&mut self, info: &KindInfo, object: &mut Value) {
@@ -433,13 +572,20 @@ impl Store {
         if let Some(plain) = object.as_object_mut().unwrap().shift_remove("stringData") {
             use base64::Engine as _;
             for (name, value) in plain.as_object().unwrap() {
-                let value = base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap());
+                let value =
+                    base64::engine::general_purpose::STANDARD.encode(value.as_str().unwrap());
                 object["data"][name] = json!(value);
             }
         }
     }
 
-    fn save(&mut self, info: &KindInfo, key: &Key, mut object: Value, old: Option<&Value>) -> Value {
+    fn save(
+        &mut self,
+        info: &KindInfo,
+        key: &Key,
+        mut object: Value,
+        old: Option<&Value>,
+    ) -> Value {
         self.revision += 1;
         object["apiVersion"] = json!(info.api_version(&info.versions[0]));
         object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
@@ -460,7 +606,7 @@ impl Store {
         self.objects.insert(key.clone(), object.clone());
         let type_ = if old.is_some() { "MODIFIED" } else { "ADDED" };
         self.publish(key, type_, &object);
-        if self.garbage {
+        if self.garbage && old.is_none() {
             self.collect_garbage(true);
         }
         object
@@ -497,15 +643,15 @@ impl Store {
     }
 
     fn establish(&mut self, crd: &mut Value) {
-        let versions = crd["spec"]["versions"].as_array().cloned().unwrap_or_default();
+        let versions = crd["spec"]["versions"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let mut served: Vec<&Value> = versions.iter().filter(|v| v["served"] == true).collect();
         served.sort_by_key(|v| v["storage"] != true);
         self.define(KindInfo {
             group: text(crd, "/spec/group").to_owned(),
-            versions: served
-                .iter()
-                .map(|v| text(v, "/name").to_owned())
-                .collect(),
+            versions: served.iter().map(|v| text(v, "/name").to_owned()).collect(),
             kind: text(crd, "/spec/names/kind").to_owned(),
             plural: text(crd, "/spec/names/plural").to_owned(),
             namespaced: crd["spec"]["scope"] != "Cluster",
@@ -521,7 +667,10 @@ impl Store {
 }
 
 pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
-    value.pointer(path).and_then(Value::as_str).unwrap_or_default()
+    value
+        .pointer(path)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// The same object in another version: only the name of the version changes here.
@@ -536,7 +685,10 @@ pub(super) fn at_version(object: &Value, version: &str) -> Value {
 }
 
 fn finalizers(object: &Value) -> Vec<Value> {
-    object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default()
+    object["metadata"]["finalizers"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default()
 }
 
 /// What counts for the generation.
@@ -556,7 +708,10 @@ fn same(a: &Value, b: &Value) -> bool {
         meta.shift_remove("resourceVersion");
         meta.shift_remove("generation");
         for empty in ["labels", "annotations", "finalizers", "ownerReferences"] {
-            if meta.get(empty).is_some_and(|v| v.as_object().is_some_and(|m| m.is_empty()) || v.as_array().is_some_and(|a| a.is_empty())) {
+            if meta.get(empty).is_some_and(|v| {
+                v.as_object().is_some_and(|m| m.is_empty())
+                    || v.as_array().is_some_and(|a| a.is_empty())
+            }) {
                 meta.shift_remove(empty);
             }
         }
@@ -586,7 +741,12 @@ fn entry(info: &KindInfo, manager: &str, operation: &str, object: &Value) -> Val
         map.shift_remove(field);
     }
     if let Some(meta) = fields.get_mut("metadata").and_then(Value::as_object_mut) {
-        meta.retain(|name, _| matches!(name.as_str(), "labels" | "annotations" | "finalizers" | "ownerReferences"));
+        meta.retain(|name, _| {
+            matches!(
+                name.as_str(),
+                "labels" | "annotations" | "finalizers" | "ownerReferences"
+            )
+        });
     }
     json!({
         "manager": manager,
@@ -614,7 +774,12 @@ fn check_owners(key: &Key, object: &Value) -> Result<(), Refusal> {
             .iter()
             .any(|f| text(owner, &format!("/{f}")).is_empty())
         {
-            return refuse(422, "Invalid", key, "is invalid: metadata.ownerReferences: Required value");
+            return refuse(
+                422,
+                "Invalid",
+                key,
+                "is invalid: metadata.ownerReferences: Required value",
+            );
         }
     }
     Ok(())

@@ -2,12 +2,13 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, IoSliceMut, Read},
     os::unix::fs::FileExt,
     sync::Arc,
 };
 
 use bytes::Bytes;
+use rustix::io::ReadWriteFlags;
 
 /// A piece of content.
 #[derive(Clone, Debug)]
@@ -31,6 +32,23 @@ impl Part {
             Self::Memory(bytes) => bytes.len() as u64,
             Self::File { length, .. } => *length,
         }
+    }
+}
+
+/// Fills the buffer from inside one part.
+fn read_part(part: &Part, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    match part {
+        Part::Memory(bytes) => {
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let source = bytes.get(from..).and_then(|rest| rest.get(..buffer.len()));
+            buffer.copy_from_slice(source.ok_or(io::ErrorKind::UnexpectedEof)?);
+            Ok(())
+        }
+        Part::File {
+            file,
+            offset: start,
+            ..
+        } => file.read_exact_at(buffer, start + offset),
     }
 }
 
@@ -83,25 +101,41 @@ impl Blob {
             let take = rest
                 .len()
                 .min(usize::try_from(length - offset).unwrap_or(usize::MAX));
-            match part {
-                Part::Memory(bytes) => {
-                    // `offset` is below the length of something in memory.
-                    let from = usize::try_from(offset).unwrap_or(usize::MAX);
-                    let source = bytes.get(from..from + take).unwrap_or_default();
-                    rest[..take].copy_from_slice(source);
-                }
+            read_part(part, offset, &mut rest[..take])?;
+            filled += take;
+            offset = 0;
+        }
+        Ok(filled)
+    }
+
+    /// Like [`Blob::read_at`] without waiting for a disk: what is in memory already, possibly less than asked for; none when the rest has to be waited for.
+    pub fn read_ready(&self, mut offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        for part in self.parts.iter() {
+            let length = part.length();
+            if offset >= length {
+                offset -= length;
+                continue;
+            }
+            let left = usize::try_from(length - offset).unwrap_or(usize::MAX);
+            let take = buffer.len().min(left);
+            let buffer = buffer.get_mut(..take)?;
+            return match part {
+                Part::Memory(_) => read_part(part, offset, buffer).ok().map(|()| take),
                 Part::File {
                     file,
                     offset: start,
                     ..
                 } => {
-                    file.read_exact_at(&mut rest[..take], start + offset)?;
+                    let mut buffers = [IoSliceMut::new(buffer)];
+                    let flags = ReadWriteFlags::NOWAIT;
+                    // Where a file system cannot tell, the other way is taken.
+                    rustix::io::preadv2(file, &mut buffers, start + offset, flags)
+                        .ok()
+                        .filter(|read| *read > 0)
                 }
-            }
-            filled += take;
-            offset = 0;
+            };
         }
-        Ok(filled)
+        None
     }
 
     /// All of it, for small content; `limit` guards memory.

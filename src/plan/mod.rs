@@ -410,7 +410,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(plan.steps.len(), 17);
+        assert_eq!(plan.steps.len(), 16);
     }
 
     #[test]

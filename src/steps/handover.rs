@@ -15,6 +15,7 @@ use crate::{
     Error, GROUP, Kind, Result,
     catalog::Target,
     engine::{Observation, Step},
+    manager::objects::{Readiness, flux, name, same_revision},
     ports::kubernetes::{Progress, condition},
     verify,
 };
@@ -219,7 +220,7 @@ impl Step for Platform {
                     )));
                 }
                 Some(o) => {
-                    if let Err(why) = condition(&o, "Ready") {
+                    if let Err(why) = applied(&o) {
                         return Ok(Observation::Missing(why));
                     }
                 }
@@ -255,7 +256,7 @@ impl Step for Platform {
                     progress,
                     |o| match o {
                         None => Err(format!("Kustomization {name}: not there yet")),
-                        Some(o) => condition(o, "Ready"),
+                        Some(o) => applied(o),
                     },
                 )
                 .await
@@ -284,6 +285,20 @@ fn kustomization_kind() -> kube::core::GroupVersionKind {
 
 /// A fresh platform takes some scrapes and heartbeats to prove itself.
 const PATIENCE: Duration = Duration::from_secs(180);
+
+/// Ready, or being looked at again with nothing new to apply, as Flux does every minute.
+fn applied(object: &kube::core::DynamicObject) -> Result<(), String> {
+    match flux(object) {
+        Readiness::Ready(_) => Ok(()),
+        Readiness::Progressing(_) if same_revision(object) => Ok(()),
+        other => Err(format!(
+            "{} {}: {}",
+            crate::ports::kubernetes::kind(object),
+            name(object),
+            other.text()
+        )),
+    }
+}
 
 /// Acceptance checks.
 pub struct Verify(pub Arc<Shared>);

@@ -18,6 +18,8 @@ use crate::{
     render::{self, CertificateRequest},
 };
 
+/// Field manager of Flux's kustomize-controller.
+const FLUX_MANAGER: &str = "kustomize-controller";
 /// Namespace of the markers that say which objects were applied completely.
 const MARKER_NAMESPACE: &str = "kube-system";
 
@@ -87,8 +89,14 @@ impl Step for Seed {
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let cluster = self.cluster().await?;
         let set = Set::render(&self.shared, &self.components, self.target())?;
+        // Flux keeps these objects later: applied as Flux would, its first look finds nothing to change.
+        let writer = if self.temporary {
+            cluster.clone()
+        } else {
+            cluster.acting_as(FLUX_MANAGER)
+        };
         set.apply(
-            cluster,
+            &writer,
             &self.shared.state.authority()?,
             &self.marker(),
             progress,

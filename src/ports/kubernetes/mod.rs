@@ -50,6 +50,7 @@ pub struct Cluster {
     /// Name for messages: `temporary cluster`, `management cluster golem`.
     pub name: String,
     client: Client,
+    field_manager: &'static str,
     kinds: Arc<Mutex<HashMap<GroupVersionKind, (ApiResource, Scope)>>>,
     attempts: Arc<AtomicU64>,
 }
@@ -68,8 +69,18 @@ impl Cluster {
         Self {
             name: name.into(),
             client,
+            field_manager: FIELD_MANAGER,
             kinds: Arc::default(),
             attempts: Arc::default(),
+        }
+    }
+
+    /// The same cluster, with objects applied under another field manager.
+    #[must_use]
+    pub fn acting_as(&self, field_manager: &'static str) -> Self {
+        Self {
+            field_manager,
+            ..self.clone()
         }
     }
 
@@ -181,7 +192,7 @@ impl Cluster {
         let gvk = gvk(object)?;
         let name = object.metadata.name.clone().unwrap_or_default();
         let namespace = object.metadata.namespace.as_deref();
-        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let params = PatchParams::apply(self.field_manager).force();
         self.retrying("apply", &gvk, namespace, &name, progress, || async {
             self.api(&gvk, namespace)
                 .await?

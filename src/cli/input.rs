@@ -69,7 +69,7 @@ fn open(path: &Path) -> Result<(PathBuf, Bundle)> {
         .because(&e)
         .state("nothing was changed")
     })?;
-    let bundle = Bundle::open(&absolute)?;
+    let bundle = Bundle::open(&absolute).map_err(|e| e.state("nothing was changed"))?;
     Ok((absolute, bundle))
 }
 

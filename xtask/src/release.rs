@@ -15,6 +15,7 @@ const STARTS: usize = 21;
 
 /// Builds the executable and returns its path.
 pub fn build() -> anyhow::Result<PathBuf> {
+    ensure_target()?;
     host::run(
         "release",
         host::cargo().args([
@@ -30,6 +31,24 @@ pub fn build() -> anyhow::Result<PathBuf> {
     let path = host::target().join(TARGET).join("release/mctl");
     ensure!(path.is_file(), "cargo left no {}", path.display());
     Ok(path)
+}
+
+/// Adds the target's standard library; rustup does so by itself only where automatic installation is on.
+fn ensure_target() -> anyhow::Result<()> {
+    let rustc =
+        |what: &[&str]| host::output(Command::new("rustc").args(what).current_dir(host::root()));
+    let libraries = rustc(&["--print", "target-libdir", "--target", TARGET])?;
+    let folder = PathBuf::from(String::from_utf8(libraries)?.trim());
+    if folder.is_dir() {
+        return Ok(());
+    }
+    host::run(
+        "release",
+        Command::new("rustup")
+            .args(["target", "add", TARGET])
+            .current_dir(host::root()),
+    )
+    .context("the static target is not installed and cannot be added; add it by hand: rustup target add x86_64-unknown-linux-musl")
 }
 
 /// Checks the executable and says what was measured.

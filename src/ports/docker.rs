@@ -1,6 +1,6 @@
 //! A Docker engine through its `docker` command (kind needs that command too). Must not know about clusters.
 
-use std::{collections::BTreeMap, io::Write, sync::Arc};
+use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::process::{Command, Output, Processes};
 use crate::{Error, Kind, Result, error::Context};
 
+/// How often a removal that another process began is looked at, four times a second.
+const REMOVAL_LOOKS: usize = 240;
 /// Label on everything that mctl makes in an engine; its value is the cluster's name.
 pub const LABEL: &str = "mctl.giantswarm.io/cluster";
 
@@ -208,15 +210,24 @@ impl Docker {
         args.extend(names.iter().cloned());
         let command = Command::new("docker", args);
         let out = self.run_command(command.clone()).await?;
-        if out.code != 0
-            && out
-                .stderr
-                .lines()
-                .all(|l| l.trim().is_empty() || l.contains("No such") || l.contains("not found"))
-        {
-            return Ok(());
+        // "already in progress": another process began it, one that was killed in the middle too; the engine goes on.
+        let harmless = ["No such", "not found", "is already in progress"];
+        let all_harmless = out
+            .stderr
+            .lines()
+            .all(|l| l.trim().is_empty() || harmless.iter().any(|h| l.contains(h)));
+        if out.code == 0 || !all_harmless {
+            return out.success(&command).map(drop);
         }
-        out.success(&command).map(drop)
+        for name in names {
+            for _ in 0..REMOVAL_LOOKS {
+                if self.inspect(kind, name).await?.is_none() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Runs a container in the background.

@@ -70,6 +70,9 @@ fn flux_kustomization(context: Context<'_>, component: &Component) -> Value {
     if !depends_on.is_empty() {
         object::set(&mut value, &["spec", "dependsOn"], depends_on);
     }
+    if component.required {
+        orphan(&mut value);
+    }
     if !component.flux.health.is_empty() {
         object::set(
             &mut value,
@@ -99,6 +102,12 @@ fn kustomization(name: &str, path: &str, interval: &str, timeout: &str) -> Value
     })
 }
 
+/// Whoever deletes this Kustomization, by mistake or to stop Flux, does not delete what it brought: not the network, not
+/// Cluster API's definitions and with them every cluster.
+fn orphan(kustomization: &mut Value) {
+    object::set(kustomization, &["spec", "deletionPolicy"], "Orphan");
+}
+
 pub(super) fn root(context: Context<'_>) -> Result<Vec<DynamicObject>> {
     let cluster = scope::cluster_name(context)?;
     let source = json!({
@@ -116,6 +125,7 @@ pub(super) fn root(context: Context<'_>) -> Result<Vec<DynamicObject>> {
     // must not hold back the others.
     let mut kustomization = kustomization(PLATFORM, "./", "1m", "5m");
     object::set(&mut kustomization, &["spec", "wait"], false);
+    orphan(&mut kustomization);
     [registry_ca(context), source, kustomization]
         .into_iter()
         .map(|o| object::object(o, "platform"))

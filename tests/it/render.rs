@@ -272,6 +272,20 @@ fn the_artifact_holds_kustomizations_and_no_keys() {
             );
         }
     }
+    // Without these the cluster is not one any more: deleting their Kustomization deletes nothing else.
+    for (name, spec) in &kustomizations {
+        let required = sample.catalog.components[name].required;
+        assert_eq!(spec["deletionPolicy"] == "Orphan", required, "{name}");
+    }
+    for object in render::root(sample.context()).unwrap() {
+        if object
+            .types
+            .as_ref()
+            .is_some_and(|t| t.kind == "Kustomization")
+        {
+            assert_eq!(object.data["spec"]["deletionPolicy"], "Orphan");
+        }
+    }
     insta::assert_json_snapshot!("kustomization-cilium", kustomizations["cilium"]);
     let listed: Value = serde_json::from_str(
         std::str::from_utf8(&files["kustomization.yaml"])

@@ -75,6 +75,15 @@ impl Authority {
 
     /// Signs a serving certificate for these DNS names and IP addresses, valid 90 days, back-dated 5 minutes.
     pub fn serving(&self, names: &[String]) -> Result<Leaf> {
+        self.sign(names, LEAF_LIFE)
+    }
+
+    /// Signs a serving certificate that lasts as long as the CA, for a server where nothing could renew it.
+    pub fn serving_for_life(&self, names: &[String]) -> Result<Leaf> {
+        self.sign(names, remaining_life(&self.certificate)?)
+    }
+
+    fn sign(&self, names: &[String], life: Duration) -> Result<Leaf> {
         let Some(first) = names.first() else {
             return Err(Error::failed(
                 "a serving certificate needs at least one name",
@@ -91,7 +100,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         params.use_authority_key_identifier_extension = true;
-        valid_for(&mut params, LEAF_LIFE);
+        valid_for(&mut params, life);
         let certificate = params.signed_by(&key, &issuer).context(what)?;
         Ok(Leaf {
             certificate: certificate.pem(),

@@ -104,10 +104,11 @@ impl Registry {
         private_folder(&folder)?;
         let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
         if !certificate.exists() || !key.exists() {
+            // The manager in the cluster cannot reach the host, so nobody could renew it.
             let leaf = shared
                 .state
                 .authority()?
-                .serving(std::slice::from_ref(&name))?;
+                .serving_for_life(std::slice::from_ref(&name))?;
             write_private(&key, leaf.key.as_bytes())?;
             write_mode(&certificate, leaf.certificate.as_bytes(), 0o644)?;
         }

@@ -1,11 +1,12 @@
 //! `mctl bundle`.
 
-use std::{path::PathBuf, time::Instant};
+use std::{fmt::Write, path::PathBuf, time::Instant};
 
 use serde::Serialize;
 
+use super::verify::{Output, show};
 use crate::{
-    Error, Kind, Result,
+    Result,
     bundle::{Bundle, Progress},
     report::printer,
 };
@@ -29,15 +30,9 @@ enum Command {
         /// Bundle: a folder or a tar file
         path: PathBuf,
         /// Form of the output
-        #[arg(long, short, value_enum, default_value_t = Form::Human)]
-        output: Form,
+        #[arg(long, short, value_enum, default_value_t = Output::Human)]
+        output: Output,
     },
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Form {
-    Human,
-    Json,
 }
 
 /// Runs the command.
@@ -76,7 +71,7 @@ struct Image {
     size: u64,
 }
 
-fn inspect(bundle: &Bundle, form: Form) -> Result<()> {
+fn inspect(bundle: &Bundle, output: Output) -> Result<()> {
     let mut content = Content {
         profile: bundle.profile()?.map(|profile| profile.name),
         size: bundle.size(),
@@ -91,28 +86,25 @@ fn inspect(bundle: &Bundle, form: Form) -> Result<()> {
             });
         }
     }
-    if matches!(form, Form::Json) {
-        let text = serde_json::to_string_pretty(&content)
-            .map_err(|e| Error::new(Kind::Internal, "the content cannot be written").because(&e))?;
-        printer::out(&text);
-        return Ok(());
-    }
-    printer::out(&format!(
-        "{}: {} images, {}, profile {}",
-        bundle.path().display(),
-        content.images.len(),
-        size(content.size),
-        content.profile.as_deref().unwrap_or("none"),
-    ));
-    for image in &content.images {
-        let digest = image.digest.get(..19).unwrap_or(&image.digest);
-        printer::out(&format!(
-            "{digest}  {:>8}  {}",
-            size(image.size),
-            image.reference
-        ));
-    }
-    Ok(())
+    show(output, &content, || {
+        let mut out = format!(
+            "{}: {} images, {}, profile {}\n",
+            bundle.path().display(),
+            content.images.len(),
+            size(content.size),
+            content.profile.as_deref().unwrap_or("none"),
+        );
+        for image in &content.images {
+            let digest = image.digest.get(..19).unwrap_or(&image.digest);
+            let _ = writeln!(
+                out,
+                "{digest}  {:>8}  {}",
+                size(image.size),
+                image.reference
+            );
+        }
+        out
+    })
 }
 
 /// Decimal units, three significant digits at least.

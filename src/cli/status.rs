@@ -1,21 +1,63 @@
-//! `mctl status`: how a cluster is. Must not contain work.
+//! `mctl status`: how a cluster is, or how far its bootstrap has come. Must not contain work.
 
 use std::path::PathBuf;
 
-use super::verify::{Output, cluster, show};
-use crate::{Result, verify::summary};
+use serde::Serialize;
 
-/// Shows phase, conditions, nodes, components and drift.
+use super::verify::{Output, cluster, show};
+use crate::{
+    Result,
+    engine::journal::Journal,
+    report::bootstrap::Bootstrap,
+    steps::state::State,
+    verify::summary::{self, Summary},
+};
+
+/// Shows phase, conditions, nodes, components and drift, or how far the bootstrap has come.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Name of the cluster.
-    pub name: String,
+    /// Name of the cluster; without one, all that this host knows.
+    pub name: Option<String>,
     /// How to show the result.
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub output: Output,
     /// Kubeconfig of the cluster; by default the one that the bootstrap kept.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "name")]
     pub kubeconfig: Option<PathBuf>,
+}
+
+/// What is known of one cluster.
+#[derive(Serialize)]
+struct Status {
+    /// Version of this form.
+    version: u32,
+    /// Its name.
+    cluster: String,
+    /// What this host's journal tells; absent where the cluster was not bootstrapped from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bootstrap: Option<Bootstrap>,
+    /// What the cluster tells; absent before the manager has its document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    management: Option<Summary>,
+    /// Why the cluster tells nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    silent: Option<String>,
+}
+
+impl Status {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        if let Some(bootstrap) = self.bootstrap.as_ref().filter(|b| !b.complete) {
+            text.push_str(&bootstrap.text(&self.cluster));
+        }
+        if let Some(summary) = &self.management {
+            text.push_str(&summary.text());
+        }
+        if let Some(why) = &self.silent {
+            text.push_str(&format!("  the cluster itself tells nothing yet: {why}\n"));
+        }
+        text
+    }
 }
 
 /// Reads and shows.
@@ -25,7 +67,53 @@ pub async fn run(args: Args) -> Result<()> {
         output,
         kubeconfig,
     } = args;
-    let cluster = cluster(&name, kubeconfig).await?;
-    let summary = summary::summary(&cluster, &name).await?;
-    show(output, &summary, || summary.text())
+    let Some(name) = name else {
+        return list(output);
+    };
+    let bootstrap = match &kubeconfig {
+        Some(_) => None,
+        None => Some(bootstrap(&State::open(&name)?)?),
+    };
+    let finished = bootstrap.as_ref().is_none_or(|b| b.complete);
+    let told = async { summary::summary(&cluster(&name, kubeconfig).await?, &name).await };
+    let (management, silent) = match told.await {
+        Ok(summary) => (Some(summary), None),
+        // A finished cluster that does not answer is an error; before that it is a matter of course.
+        Err(e) if finished => return Err(e),
+        Err(e) => (None, Some(e.line())),
+    };
+    let status = Status {
+        version: 1,
+        cluster: name,
+        bootstrap,
+        management,
+        silent,
+    };
+    show(output, &status, || status.text())
+}
+
+fn bootstrap(state: &State) -> Result<Bootstrap> {
+    let events = Journal::read(&state.file("journal.jsonl"))?;
+    Ok(Bootstrap::of(&events, state.holder()?))
+}
+
+fn list(output: Output) -> Result<()> {
+    let mut all = Vec::new();
+    for cluster in State::known()? {
+        all.push(Status {
+            version: 1,
+            bootstrap: Some(bootstrap(&State::open(&cluster)?)?),
+            cluster,
+            management: None,
+            silent: None,
+        });
+    }
+    show(output, &all, || {
+        if all.is_empty() {
+            return "this host knows no management cluster; create one: mctl bootstrap --config FILE\n".into();
+        }
+        all.iter()
+            .filter_map(|s| Some(format!("{}: {}\n", s.cluster, s.bootstrap.as_ref()?.line())))
+            .collect()
+    })
 }

@@ -1,6 +1,7 @@
 //! Shows a run: bars on a terminal, lines otherwise, JSON events on request. Reads events only; must not influence the run.
 
 mod bars;
+pub mod bootstrap;
 mod lines;
 pub mod printer;
 pub mod summary;

@@ -160,6 +160,23 @@ impl State {
         Ok(Lock { _file: file })
     }
 
+    /// Who holds the lock, if anybody does; takes nothing.
+    pub fn holder(&self) -> Result<Option<String>> {
+        let path = self.file("lock");
+        let Ok(mut file) = File::open(&path) else {
+            return Ok(None);
+        };
+        match file.try_lock_shared() {
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.read_to_string(&mut holder)
+                    .context(|| format!("cannot read {}", path.display()))?;
+                Ok(Some(holder.trim().to_owned()))
+            }
+            Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(None),
+        }
+    }
+
     /// What was asked for, if anything was.
     pub fn request(&self) -> Result<Option<Request>> {
         self.read_json("request.json")

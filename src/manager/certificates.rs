@@ -6,12 +6,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kube::core::DynamicObject;
 use serde_json::json;
 
-use super::{inputs::decode, kinds::SECRET, objects::text};
+use super::{inputs::decode, kinds::SECRET};
 use crate::{
     Error, Result,
     error::Context,
     pki::{self, Authority},
-    ports::kubernetes::Cluster,
+    ports::kubernetes::{Cluster, objects::text},
     render::CertificateRequest,
 };
 

@@ -4,11 +4,14 @@ use std::collections::HashSet;
 
 use kube::core::DynamicObject;
 
-use super::{
-    objects::{key, name},
-    status::belongs,
+use super::status::belongs;
+use crate::{
+    GROUP,
+    ports::kubernetes::{
+        kind,
+        objects::{key, name},
+    },
 };
-use crate::{GROUP, ports::kubernetes::kind};
 
 /// Label of a MachineDeployment that is a node pool of the document; its value is the pool's name.
 pub const POOL_LABEL: &str = "mctl.giantswarm.io/node-pool";

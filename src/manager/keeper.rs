@@ -12,10 +12,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Api, core::DynamicObject};
 use serde_json::Value;
 
-use super::objects::key;
 use crate::{
     Error, Kind, Result,
-    ports::kubernetes::{Cluster, gvk, kind, short},
+    ports::kubernetes::{Cluster, gvk, kind, objects::key, short},
 };
 
 /// Longest time for one look.

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     Error, FIELD_MANAGER, Result,
     config::ManagementClusterStatus,
-    ports::kubernetes::{Cluster, short},
+    ports::kubernetes::{Cluster, objects, short},
 };
 
 /// How often everything is looked at without cause.
@@ -45,7 +45,7 @@ pub async fn lead(cluster: Cluster, shared: Arc<Shared>) {
     let events = Events::new(cluster.client(), &shared.identity);
     let flux = Keeper::new(cluster.clone());
     let machines = Keeper::new(cluster.clone());
-    // Nothing but time and the document causes these rounds.
+    // Nothing but time, the document and the CA causes these rounds.
     let never = Notify::new();
     tokio::join!(
         watches,
@@ -59,9 +59,13 @@ pub async fn lead(cluster: Cluster, shared: Arc<Shared>) {
                 format!("{} objects of Flux are as they should be", r.seed.len()),
             ))
         }),
-        rounds(&shared, "cluster", "ClusterApplied", &never, async |r| {
-            document(&cluster, &machines, &shared, &r).await
-        }),
+        rounds(
+            &shared,
+            "cluster",
+            "ClusterApplied",
+            &shared.cluster,
+            async |r| { document(&cluster, &machines, &shared, &r).await }
+        ),
         rounds(
             &shared,
             "certificates",
@@ -166,7 +170,7 @@ async fn document(
             told("applied", &done);
             for pool in &delete {
                 bounded(ROUND, "deleting a pool", cluster.delete(pool, &())).await?;
-                tracing::info!(pool = %super::objects::key(pool), "deleted a pool that the document no longer has");
+                tracing::info!(pool = %objects::key(pool), "deleted a pool that the document no longer has");
             }
             shared.acted(rendering.generation);
             Ok(Finding::yes(

@@ -23,7 +23,6 @@ pub mod kinds;
 mod leader;
 mod lease;
 mod metrics;
-pub mod objects;
 mod publish;
 mod relay;
 mod rendering;

@@ -63,6 +63,8 @@ pub struct Shared {
     pub look: Notify,
     /// Asks for a look at Flux's own objects.
     pub seed: Notify,
+    /// Asks for a look at the Cluster API objects.
+    pub cluster: Notify,
     work: Mutex<BTreeMap<&'static str, Finding>>,
     acted: Mutex<Option<i64>>,
 }
@@ -92,6 +94,7 @@ impl Shared {
             ending: AtomicBool::new(false),
             look: Notify::new(),
             seed: Notify::new(),
+            cluster: Notify::new(),
             work: Mutex::default(),
             acted: Mutex::default(),
         }

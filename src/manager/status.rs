@@ -9,12 +9,14 @@ use super::{
     conditions::{Finding, Transition, camel, merge},
     document::POOL_LABEL,
     kinds::{CUSTOMER_FLUX, PLATFORM_FLUX},
-    objects::{self, Readiness, flux, machines, name, same_revision},
 };
 use crate::{
     VERSION,
     config::{Condition, ManagementCluster, ManagementClusterStatus},
-    ports::kubernetes::replicas_ready,
+    ports::kubernetes::{
+        objects::{self, Readiness, flux, machines, name, same_revision},
+        replicas_ready,
+    },
 };
 
 /// A heartbeat older than this means that monitoring does not work.

@@ -11,14 +11,14 @@ use std::{
 use futures::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use kube::{
     Api, Client,
-    core::DynamicObject,
+    core::{DynamicObject, PartialObjectMeta},
     runtime::{WatchStreamExt, reflector, watcher},
 };
 
 use super::{
     backoff::Steady,
     kinds::{
-        CONTROL_PLANE, CUSTOMER_FLUX, DEPLOYMENT, HELM_RELEASE, KUSTOMIZATION, Known,
+        CLUSTER, CONTROL_PLANE, CUSTOMER_FLUX, DEPLOYMENT, HELM_RELEASE, KUSTOMIZATION, Known,
         MACHINE_DEPLOYMENT, OCI_REPOSITORY, ORGANIZATION, PLATFORM_FLUX,
     },
     shared::Shared,
@@ -69,6 +69,7 @@ impl Stores {
             control_planes: watch(CONTROL_PLANE, ORGANIZATION),
             pools: watch(MACHINE_DEPLOYMENT, ORGANIZATION),
         };
+        tasks.push(Box::pin(wake_for_cluster(client.clone(), shared.clone())));
         let run = async move { while tasks.next().await.is_some() {} };
         (stores, Box::pin(run))
     }
@@ -144,4 +145,28 @@ fn start(
         }
     };
     (watched, Box::pin(task))
+}
+
+/// Asks for a look whenever the management cluster's own Cluster comes, goes, or is paused or freed: by the pivot, for one.
+async fn wake_for_cluster(client: Client, shared: Arc<Shared>) {
+    let api: Api<PartialObjectMeta<DynamicObject>> =
+        Api::namespaced_with(client, ORGANIZATION, &CLUSTER.resource());
+    let config = watcher::Config::default().fields(&format!("metadata.name={}", shared.name));
+    let events =
+        watcher(api, config).backoff(Steady::new(Duration::from_secs(1), Duration::from_secs(5)));
+    let mut events = std::pin::pin!(events);
+    let mut before = None;
+    while let Some(event) = events.next().await {
+        let now = match event {
+            Ok(watcher::Event::InitApply(o) | watcher::Event::Apply(o)) => {
+                Some((o.metadata.generation, o.metadata.annotations))
+            }
+            Ok(watcher::Event::Delete(_)) => None,
+            Ok(watcher::Event::Init | watcher::Event::InitDone) | Err(_) => continue,
+        };
+        if now != before {
+            before = now;
+            shared.cluster.notify_one();
+        }
+    }
 }

@@ -46,7 +46,9 @@ pub mod id {
     pub const CONTROL_PLANE: &str = "control-plane";
     /// All machines of the new cluster.
     pub const MACHINES: &str = "machines";
-    /// Cluster API and Flux in the new cluster.
+    /// Flux, and what everything else builds on, in the new cluster.
+    pub const FLUX: &str = "flux";
+    /// Cluster API in the new cluster.
     pub const PROVIDERS: &str = "providers";
     /// mctl's manager in the new cluster.
     pub const MANAGER: &str = "manager";
@@ -203,7 +205,12 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
             .map(|c| c.name.clone())
             .collect()
     };
-    let seed = names(Stage::Seed, Target::Management);
+    let seed = |which: fn(&Component) -> bool| -> Vec<String> {
+        let seeds = components
+            .iter()
+            .filter(|c| c.stage == Stage::Seed && c.clusters.contains(&Target::Management));
+        seeds.filter(|c| which(c)).map(|c| c.name.clone()).collect()
+    };
     let addons = names(Stage::ClusterAddon, Target::Management);
     let mut steps = Vec::new();
     let mut add = |id: &str, title: String, needs: &[&str], components: Vec<String>| {
@@ -254,10 +261,16 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
         vec![],
     );
     add(
-        id::PROVIDERS,
-        "Cluster API and Flux in the new cluster".into(),
+        id::FLUX,
+        "Flux in the new cluster".into(),
         &[id::CONTROL_PLANE],
-        seed.iter().filter(|n| *n != "mctl").cloned().collect(),
+        seed(|c| c.cluster_api_provider.is_none() && c.name != "mctl"),
+    );
+    add(
+        id::PROVIDERS,
+        "Cluster API in the new cluster".into(),
+        &[id::CONTROL_PLANE],
+        seed(|c| c.cluster_api_provider.is_some()),
     );
     let mut before_pivot = vec![id::PROVIDERS.to_owned(), id::MACHINES.to_owned()];
     for name in &addons {
@@ -287,18 +300,22 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
         id::MANAGER,
         "mctl as manager in the new cluster".into(),
         &[id::CONTROL_PLANE],
-        seed.iter().filter(|n| *n == "mctl").cloned().collect(),
+        seed(|c| c.name == "mctl"),
+    );
+    // Before the pivot: the platform comes up while Cluster API does. The manager leaves the Cluster API objects alone until
+    // they are there and free.
+    let mut needs = vec![id::FLUX.to_owned(), id::MANAGER.to_owned()];
+    needs.extend(addons.iter().map(|n| id::addon(n)));
+    add(
+        id::HANDOVER,
+        "the manager takes over".into(),
+        &needs.iter().map(String::as_str).collect::<Vec<_>>(),
+        vec![],
     );
     add(
         id::PIVOT,
         "Cluster API objects move to the new cluster".into(),
         &before_pivot.iter().map(String::as_str).collect::<Vec<_>>(),
-        vec![],
-    );
-    add(
-        id::HANDOVER,
-        "the manager takes over".into(),
-        &[id::PIVOT, id::MANAGER],
         vec![],
     );
     add(
@@ -310,7 +327,7 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
     add(
         id::PLATFORM,
         "platform by flux-giantswarm".into(),
-        &[id::HANDOVER],
+        &[id::HANDOVER, id::PIVOT],
         names(Stage::Management, Target::Management),
     );
     add(
@@ -410,7 +427,19 @@ mod tests {
                 );
             }
         }
-        assert_eq!(plan.steps.len(), 16);
+        assert_eq!(plan.steps.len(), 17);
+    }
+
+    #[test]
+    fn flux_has_one_writer_of_each_release_and_nothing_goes_before_it_is_proven() {
+        let plan = bootstrap(&document(), &catalog()).unwrap();
+        let before = |step: &str| plan.ancestors(&StepId::from(step));
+        // The temporary cluster lets go of a release in the add-on's step; the new cluster's Flux begins at the handover.
+        assert!(before(id::HANDOVER).contains(&StepId(id::addon("cilium"))));
+        assert!(before(id::PIVOT).contains(&id::PROVIDERS.into()));
+        assert!(before(id::PIVOT).contains(&id::MACHINES.into()));
+        assert!(before(id::REMOVE_TEMPORARY).contains(&id::PIVOT.into()));
+        assert!(before(id::PLATFORM).contains(&id::PIVOT.into()));
     }
 
     #[test]

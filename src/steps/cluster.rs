@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use base64::Engine;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
 use super::{
-    seed::object,
+    seed::{object, wait_for_workloads, workloads, workloads_ready},
     shared::{FLUX, ORGANIZATION, STALL, Shared, cluster_kind, helm_release_kind, kind},
     state::MANAGEMENT,
 };
@@ -20,7 +19,7 @@ use crate::{
     environment::Endpoint,
     ports::{
         files,
-        kubernetes::{Progress, condition, replicas_ready},
+        kubernetes::{Cluster, Pending, Progress, condition, objects::name, poll},
     },
     render,
 };
@@ -107,31 +106,18 @@ impl Step for ControlPlane {
         files::write_private(&shared.state.file(MANAGEMENT), kubeconfig.as_bytes())?;
 
         // The API server cannot be watched before it answers.
-        let begin = Instant::now();
-        let mut changed = begin;
-        let mut last = String::new();
-        loop {
-            let why = match first_node(shared).await {
-                Ok(_) => return Ok(()),
-                Err(why) => why,
-            };
-            let seen = match control_plane_message(temporary).await {
-                Some(message) => message,
-                None => why,
-            };
-            if seen != last {
-                progress.seen(&seen);
-                last = seen;
-                changed = Instant::now();
-            }
-            if changed.elapsed() > STALL {
-                return Err(Error::new(Kind::Stalled, "the first control-plane machine does not come up")
-                    .because(format!("nothing changed for {} s; last seen: {last}", changed.elapsed().as_secs()))
-                    .fix(format!("look into the machine: docker exec $(docker ps -qf name={}-) journalctl -u kubelet", shared.name()))
-                    .state("temporary cluster and machine are running; the same command goes on from here"));
-            }
-            tokio::time::sleep(Duration::from_millis(250)).await;
-        }
+        let pause = Duration::from_millis(250);
+        poll("the first control-plane machine", STALL, pause, progress, || async {
+            Ok(match first_node(shared).await {
+                Ok(_) => Ok(()),
+                Err(why) => Err(control_plane_message(temporary).await.unwrap_or(why)),
+            })
+        })
+        .await
+        .map_err(|e| {
+            e.fix(format!("look into the machine: docker exec $(docker ps -qf name={}-) journalctl -u kubelet", shared.name()))
+                .state("temporary cluster and machine are running; the same command goes on from here")
+        })
     }
 }
 
@@ -181,7 +167,7 @@ async fn first_node(shared: &Shared) -> Result<String, String> {
 }
 
 /// What Cluster API says of the machines, for the user.
-async fn control_plane_message(temporary: &crate::ports::kubernetes::Cluster) -> Option<String> {
+async fn control_plane_message(temporary: &Cluster) -> Option<String> {
     let machines = temporary
         .list(
             &kind("cluster.x-k8s.io", "v1beta2", "Machine"),
@@ -224,6 +210,25 @@ impl Addon {
         )?
         .objects)
     }
+
+    /// Suspends the release and sees it suspended: from now on the new cluster's Flux is its only writer.
+    async fn let_go(&self, temporary: &Cluster, progress: &dyn Progress) -> Result<()> {
+        let kind = helm_release_kind();
+        let patch = json!({"spec": {"suspend": true}});
+        temporary
+            .merge(&kind, Some(FLUX), &self.component, &patch, progress)
+            .await?;
+        let seen = temporary.get(&kind, Some(FLUX), &self.component).await?;
+        seen.as_ref()
+            .map_or_else(|| Err("it is gone".to_owned()), suspended)
+            .map_err(|why| {
+                let what = format!(
+                    "HelmRelease {} of the temporary cluster cannot be suspended",
+                    self.component
+                );
+                Error::failed(what).because(why)
+            })
+    }
 }
 
 #[async_trait]
@@ -243,33 +248,18 @@ impl Step for Addon {
                 )));
             }
         };
-        if let Err(why) = condition(&release, "Ready") {
+        if let Err(why) = condition(&release, "Ready").and_then(|()| suspended(&release)) {
             return Ok(Observation::Missing(why));
         }
         let management = self.shared.management().await?;
-        for r in &component.ready {
-            let namespace = r.namespace.as_deref().unwrap_or(&component.namespace);
-            match management
-                .get(&kind("apps", "v1", &r.kind), Some(namespace), &r.name)
-                .await?
-            {
-                None => {
-                    return Ok(Observation::Missing(format!(
-                        "{} {} is not there",
-                        r.kind, r.name
-                    )));
-                }
-                Some(o) => {
-                    if let Err(why) = replicas_ready(&o) {
-                        return Ok(Observation::Missing(why));
-                    }
-                }
-            }
+        let workloads: Vec<_> = workloads(component).collect();
+        if let Err(why) = workloads_ready(management, &workloads).await? {
+            return Ok(Observation::Missing(why));
         }
         Ok(Observation::Done(format!(
-            "HelmRelease {} ready, {} workloads ready",
+            "HelmRelease {} ready and suspended here, {} workloads ready",
             self.component,
-            component.ready.len()
+            workloads.len()
         )))
     }
 
@@ -304,24 +294,17 @@ impl Step for Addon {
             )
             .await?;
         let management = self.shared.management().await?;
-        for r in &component.ready {
-            let namespace = r.namespace.as_deref().unwrap_or(&component.namespace);
-            management
-                .wait(
-                    &kind("apps", "v1", &r.kind),
-                    Some(namespace),
-                    &r.name,
-                    STALL,
-                    progress,
-                    |o| match o {
-                        None => Err(format!("{} {}: not there yet", r.kind, r.name)),
-                        Some(o) => replicas_ready(o),
-                    },
-                )
-                .await?;
-        }
-        Ok(())
+        let workloads: Vec<_> = workloads(component).collect();
+        wait_for_workloads(management, &workloads, progress).await?;
+        self.let_go(temporary, progress).await
     }
+}
+
+fn suspended(release: &DynamicObject) -> Result<(), Pending> {
+    if release.data.pointer("/spec/suspend") == Some(&Value::Bool(true)) {
+        return Ok(());
+    }
+    Err(format!("HelmRelease {} is not suspended", name(release)))
 }
 
 /// All machines have their nodes, so that nothing is in the making when the objects move.
@@ -401,23 +384,10 @@ impl Step for Machines {
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
-        let mut changed = Instant::now();
-        let mut last = String::new();
-        loop {
-            let Err(why) = self.pending().await? else {
-                return Ok(());
-            };
-            if why != last {
-                progress.seen(&why);
-                last = why;
-                changed = Instant::now();
-            }
-            if changed.elapsed() > STALL {
-                return Err(Error::new(Kind::Stalled, "the machines do not all come up")
-                    .because(format!("nothing changed for {} s; last seen: {last}", STALL.as_secs()))
-                    .fix("look at the Machines in the temporary cluster, mend the cause, then run the same command again"));
-            }
-            tokio::time::sleep(Duration::from_millis(400)).await;
-        }
+        let pause = Duration::from_millis(400);
+        poll("the set of machines", STALL, pause, progress, || self.pending())
+            .await
+            .map(drop)
+            .map_err(|e| e.fix("look at the Machines in the temporary cluster, mend the cause, then run the same command again"))
     }
 }

@@ -1,11 +1,10 @@
-//! After the pivot: the manager gets the document, Flux brings the platform, and acceptance checks prove it.
+//! The manager gets the document, Flux brings the platform, and acceptance checks prove it.
 
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use serde_json::json;
-use tokio::time::Instant;
 
 use super::{
     seed::{Set, object},
@@ -15,8 +14,11 @@ use crate::{
     Error, GROUP, Kind, Result,
     catalog::Target,
     engine::{Observation, Step},
-    manager::objects::{Readiness, flux, name, same_revision},
-    ports::kubernetes::{Progress, condition},
+    ports::kubernetes::{
+        Pending, Progress, condition,
+        objects::{Readiness, flux, name, same_revision, text},
+        poll,
+    },
     verify,
 };
 
@@ -88,17 +90,15 @@ impl Step for Manager {
             .apply(management, &authority, MARKER, progress)
             .await?;
         // It gets ready only with the document; until then it is enough that it runs.
-        let begin = Instant::now();
-        loop {
-            match self.observe(progress).await? {
-                Observation::Done(_) => return Ok(()),
-                Observation::Missing(why) if begin.elapsed() > STALL => {
-                    return Err(Error::new(Kind::Stalled, "the manager does not start").because(why).fix("look at its pod in namespace giantswarm, mend the cause, then run the same command again"));
-                }
-                Observation::Missing(why) => progress.seen(&why),
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
+        let pause = Duration::from_millis(500);
+        poll("the manager", STALL, pause, progress, || async {
+            Ok(match self.observe(progress).await? {
+                Observation::Done(_) => Ok(()),
+                Observation::Missing(why) => Err(why),
+            })
+        })
+        .await
+        .map_err(|e| e.fix("look at its pod in namespace giantswarm, mend the cause, then run the same command again"))
     }
 }
 
@@ -133,7 +133,7 @@ impl Step for Handover {
             .await?;
         Ok(match found {
             None => Observation::Missing("the manager has no document yet".into()),
-            Some(d) => match acted_upon(&d) {
+            Some(d) => match served(&d) {
                 Ok(digest) => {
                     Observation::Done(format!("the manager serves the platform {digest}"))
                 }
@@ -145,7 +145,6 @@ impl Step for Handover {
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let management = self.0.management().await?;
         let mut document = self.0.request.document.clone();
-        document.metadata.namespace = Some(MANAGER_NAMESPACE.into());
         // The version is written down, so that another profile or catalog never changes it silently.
         document.spec.kubernetes_version = Some(self.0.kubernetes_version.clone());
         let value = json!({
@@ -168,7 +167,7 @@ impl Step for Handover {
                 self.0.name(),
                 STALL,
                 progress,
-                |d| d.map_or(Err("the document is not there".into()), acted_upon),
+                |d| d.map_or(Err("the document is not there".into()), served),
             )
             .await
             .map(drop)
@@ -179,13 +178,13 @@ fn document_kind() -> kube::core::GroupVersionKind {
     kind(GROUP, "v1alpha1", "ManagementCluster")
 }
 
-fn acted_upon(document: &kube::core::DynamicObject) -> Result<String, String> {
-    let status = &document.data["status"];
-    match status["platformDigest"].as_str() {
-        Some(digest) if status["observedGeneration"].as_i64() >= document.metadata.generation => {
-            Ok(digest.to_owned())
-        }
-        _ => Err("the manager has not acted upon the document yet".into()),
+/// The digest of the platform that the manager made of this document and serves. Whether it also works on the Cluster API
+/// objects, which may still be on their way, is no matter of the handover.
+fn served(document: &kube::core::DynamicObject) -> Result<String, Pending> {
+    condition(document, "DocumentAccepted")?;
+    match text(document, "/status/platformDigest") {
+        "" => Err("the manager does not serve the platform yet".into()),
+        digest => Ok(digest.to_owned()),
     }
 }
 

@@ -44,12 +44,14 @@ fn implementation(
             shared,
             components,
             temporary: true,
+            step: step.clone(),
         }),
         id::CONTROL_PLANE => Arc::new(cluster::ControlPlane(shared)),
-        id::PROVIDERS => Arc::new(seed::Seed {
+        id::FLUX | id::PROVIDERS => Arc::new(seed::Seed {
             shared,
             components,
             temporary: false,
+            step: step.clone(),
         }),
         id::MACHINES => Arc::new(cluster::Machines(shared)),
         id::MANAGER => Arc::new(handover::Manager(shared)),

@@ -1,11 +1,11 @@
-//! The pivot: the temporary cluster's Flux lets go, then the Cluster API objects move. The point of no return.
+//! The pivot: the Cluster API objects move. The point of no return; must not touch anything else.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::shared::{FLUX, ORGANIZATION, Shared, cluster_kind, helm_release_kind};
+use super::shared::{ORGANIZATION, Shared, cluster_kind};
 use crate::{
     Error, Result,
     cluster_api::{journal::FileJournal, move_objects},
@@ -56,7 +56,6 @@ impl Step for Pivot {
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let temporary = self.0.temporary().await?;
         let management = self.0.management().await?;
-        self.release_helm(progress).await?;
         let journal = FileJournal::open(&self.0.state.file("move.jsonl"))?;
         let report =
             move_objects::run(temporary, management, ORGANIZATION, &journal, progress).await?;
@@ -96,38 +95,5 @@ impl Step for Pivot {
             )
             .await?;
         Ok(evidence)
-    }
-}
-
-impl Pivot {
-    /// Suspends every HelmRelease of the temporary cluster and sees it suspended: never two writers to one release.
-    async fn release_helm(&self, progress: &dyn Progress) -> Result<()> {
-        let temporary = self.0.temporary().await?;
-        let kind = helm_release_kind();
-        for release in temporary
-            .list(&kind, Some(FLUX), None)
-            .await?
-            .unwrap_or_default()
-        {
-            let name = release.metadata.name.unwrap_or_default();
-            temporary
-                .merge(
-                    &kind,
-                    Some(FLUX),
-                    &name,
-                    &json!({"spec": {"suspend": true}}),
-                    progress,
-                )
-                .await?;
-            let seen = temporary.get(&kind, Some(FLUX), &name).await?;
-            if seen.and_then(|r| r.data.pointer("/spec/suspend").and_then(Value::as_bool))
-                != Some(true)
-            {
-                return Err(Error::failed(format!(
-                    "HelmRelease {name} of the temporary cluster cannot be suspended"
-                )));
-            }
-        }
-        Ok(())
     }
 }

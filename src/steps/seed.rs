@@ -14,7 +14,8 @@ use crate::{
     catalog::{Component, Ready, Target},
     engine::{Observation, Step},
     pki::Authority,
-    ports::kubernetes::{Cluster, Progress, replicas_ready},
+    plan::StepId,
+    ports::kubernetes::{Cluster, Pending, Progress, replicas_ready},
     render::{self, CertificateRequest},
 };
 
@@ -31,6 +32,8 @@ pub struct Seed {
     pub components: Vec<String>,
     /// True: the temporary cluster; else the new one.
     pub temporary: bool,
+    /// The step it is, which names its marker.
+    pub step: StepId,
 }
 
 impl Seed {
@@ -51,14 +54,7 @@ impl Seed {
     }
 
     fn marker(&self) -> String {
-        format!(
-            "mctl-applied-{}",
-            if self.temporary {
-                "temporary"
-            } else {
-                "management"
-            }
-        )
+        format!("mctl-applied-{}", self.step)
     }
 }
 
@@ -73,10 +69,8 @@ impl Step for Seed {
                 self.components.join(", ")
             )));
         }
-        for ready in &rendered.ready {
-            if let Err(why) = rendered.check(cluster, ready).await? {
-                return Ok(Observation::Missing(why));
-            }
+        if let Err(why) = workloads_ready(cluster, &rendered.ready).await? {
+            return Ok(Observation::Missing(why));
         }
         Ok(Observation::Done(format!(
             "{} objects of {}; {} workloads ready",
@@ -102,7 +96,7 @@ impl Step for Seed {
             progress,
         )
         .await?;
-        set.wait(cluster, progress).await
+        wait_for_workloads(cluster, &set.ready, progress).await
     }
 }
 
@@ -131,18 +125,10 @@ impl Set {
             })?;
             let rendered = render::component(shared.context(&environment), component, target)?;
             // A workload counts only where it is rendered: the temporary cluster gets less.
-            set.ready.extend(component.ready.iter().filter_map(|r| {
-                let namespace = r
-                    .namespace
-                    .clone()
-                    .unwrap_or_else(|| component.namespace.clone());
-                let there = rendered.objects.iter().any(|o| {
+            set.ready.extend(workloads(component).filter(|r| {
+                rendered.objects.iter().any(|o| {
                     crate::ports::kubernetes::kind(o) == r.kind
                         && o.metadata.name.as_deref() == Some(&r.name)
-                });
-                there.then(|| Ready {
-                    namespace: Some(namespace),
-                    ..r.clone()
                 })
             }));
             set.objects.extend(rendered.objects);
@@ -195,46 +181,62 @@ impl Set {
         }))?;
         cluster.apply(&marker, progress).await.map(drop)
     }
+}
 
-    /// Waits until all workloads are ready.
-    pub async fn wait(&self, cluster: &Cluster, progress: &dyn Progress) -> Result<()> {
-        try_join_all(self.ready.iter().map(|r| {
-            let namespace = r.namespace.as_deref();
-            async move {
-                cluster
-                    .wait(
-                        &kind("apps", "v1", &r.kind),
-                        namespace,
-                        &r.name,
-                        STALL,
-                        progress,
-                        |o| match o {
-                            None => Err(format!("{} {}: not there yet", r.kind, r.name)),
-                            Some(o) => replicas_ready(o),
-                        },
-                    )
-                    .await
-            }
-        }))
-        .await
-        .map(drop)
-    }
+/// Workloads that show that a component is ready, each with its namespace.
+pub fn workloads(component: &Component) -> impl Iterator<Item = Ready> + '_ {
+    component.ready.iter().map(|r| Ready {
+        namespace: Some(
+            r.namespace
+                .clone()
+                .unwrap_or_else(|| component.namespace.clone()),
+        ),
+        ..r.clone()
+    })
+}
 
-    async fn check(&self, cluster: &Cluster, r: &Ready) -> Result<Result<(), String>> {
-        Ok(
-            match cluster
-                .get(
-                    &kind("apps", "v1", &r.kind),
-                    r.namespace.as_deref(),
-                    &r.name,
-                )
-                .await?
-            {
-                None => Err(format!("{} {} is not there", r.kind, r.name)),
-                Some(o) => replicas_ready(&o),
-            },
-        )
+/// Whether all workloads are ready, or what the first one lacks.
+pub async fn workloads_ready(
+    cluster: &Cluster,
+    workloads: &[Ready],
+) -> Result<Result<(), Pending>> {
+    for r in workloads {
+        let gvk = kind("apps", "v1", &r.kind);
+        let found = cluster.get(&gvk, r.namespace.as_deref(), &r.name).await?;
+        if let Err(why) = ready(r, found.as_ref()) {
+            return Ok(Err(why));
+        }
     }
+    Ok(Ok(()))
+}
+
+/// Waits until all workloads are ready.
+pub async fn wait_for_workloads(
+    cluster: &Cluster,
+    workloads: &[Ready],
+    progress: &dyn Progress,
+) -> Result<()> {
+    try_join_all(workloads.iter().map(|r| async move {
+        let gvk = kind("apps", "v1", &r.kind);
+        let namespace = r.namespace.as_deref();
+        cluster
+            .wait(&gvk, namespace, &r.name, STALL, progress, |o| ready(r, o))
+            .await
+    }))
+    .await
+    .map(drop)
+}
+
+fn ready(workload: &Ready, found: Option<&DynamicObject>) -> Result<(), Pending> {
+    found.map_or_else(
+        || {
+            Err(format!(
+                "{} {} is not there yet",
+                workload.kind, workload.name
+            ))
+        },
+        replicas_ready,
+    )
 }
 
 /// The Secret for a certificate request, unless a good one is there.

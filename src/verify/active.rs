@@ -21,10 +21,13 @@ use crate::{
             CLUSTER_POLICY, CONTROL_PLANE, DEPLOYMENT, MACHINE, MANAGEMENT_CLUSTER, MONITORING,
             NAMESPACE, NODE, ORGANIZATION, PROMETHEUS_RULE, VALIDATING_POLICY,
         },
-        objects::{machines, name, text},
         status::belongs,
     },
-    ports::kubernetes::{Cluster, Progress, replicas_ready},
+    ports::kubernetes::{
+        Cluster, Progress,
+        objects::{machines, name, text},
+        replicas_ready,
+    },
 };
 
 /// What the manager promises for a platform object that was deleted or edited.

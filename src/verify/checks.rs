@@ -15,10 +15,13 @@ use crate::{
     manager::{
         alerts::WATCHDOG,
         kinds::{CUSTOMER_FLUX, NAMESPACE, ORGANIZATION, PLATFORM_FLUX},
-        objects::{Readiness, condition, flux, key, name, number, same_revision, text},
         status::HEARTBEAT_LIMIT,
     },
-    ports::kubernetes::{kind, replicas_ready},
+    ports::kubernetes::{
+        kind,
+        objects::{Readiness, condition, flux, key, name, number, same_revision, text},
+        replicas_ready,
+    },
 };
 
 /// A lease whose last renewal is older than this is not held; some slack for clocks that differ.

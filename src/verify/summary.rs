@@ -7,11 +7,11 @@ use super::checks::{is_control_plane, is_ready};
 use crate::{
     Result,
     config::{Condition, ManagementCluster},
-    manager::{
-        kinds::{NAMESPACE, NODE},
+    manager::kinds::{NAMESPACE, NODE},
+    ports::kubernetes::{
+        Cluster,
         objects::{name, text},
     },
-    ports::kubernetes::Cluster,
 };
 
 /// Drift events shown.

@@ -8,6 +8,7 @@
     clippy::print_stdout
 )]
 
+mod cluster;
 mod mctl;
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
@@ -54,7 +55,7 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
 
     m.refuses_bad_input();
 
-    // The plug is pulled three times, each time in the middle of something, and Ctrl-C pressed once.
+    // The plug is pulled four times, each time in the middle of something, and Ctrl-C pressed once.
     m.bootstrap_killed_in("temporary-cluster", Duration::from_secs(5));
     let said = m.bootstrap_interrupted_in("temporary-providers", Duration::from_secs(2));
     assert!(
@@ -62,8 +63,8 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
         "Ctrl-C must print the command that goes on:\n{said}"
     );
     m.bootstrap_killed_in("control-plane", Duration::from_secs(8));
-    m.bootstrap_killed_in("pivot", Duration::from_millis(400));
     m.second_mctl_is_refused_while_one_runs();
+    m.bootstrap_killed_in("pivot", Duration::from_millis(400));
     println!("bootstrap done: {}", m.bootstrap_to_the_end());
 
     let again = m.run(&[
@@ -95,6 +96,10 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
     println!("{}", status.text);
     assert!(status.status.success(), "status: {}", status.text);
 
+    let kubeconfig = m.run(&["kubeconfig", NAME]);
+    assert!(kubeconfig.status.success(), "{}", kubeconfig.text);
+    cluster::Reader::new(&kubeconfig.text).cilium_was_adopted_without_a_restart();
+
     m.no_secret_leaked();
 
     let active = m.run(&["verify", NAME, "--active"]);
@@ -111,6 +116,6 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
         "destroy left the state directory"
     );
     println!(
-        "live lane: one cluster made, killed three times, interrupted once, verified, scaled to three control planes, destroyed; nothing is left"
+        "live lane: one cluster made, killed four times, interrupted once, verified, scaled to three control planes, destroyed; nothing is left"
     );
 }

@@ -1,6 +1,7 @@
 //! One Kubernetes API server: reading, server-side apply with retries, deletes with preconditions, waits. Must not know which objects matter.
 
 mod exact;
+pub mod objects;
 mod wait;
 
 use std::{
@@ -24,7 +25,7 @@ use kube::{
 use crate::{Error, FIELD_MANAGER, Kind, Result};
 
 pub use exact::Exact;
-pub use wait::{Pending, condition, replicas_ready};
+pub use wait::{Pending, condition, poll, replicas_ready};
 
 /// Requests in flight to one API server.
 const PARALLEL: usize = 16;

@@ -1,16 +1,16 @@
-//! Waits on objects by watch: each shows what it last saw and ends by a stall limit, not by a total time. Must not change anything.
+//! Waits, on objects by watch and on anything else by looking: each shows what it last saw and ends by a stall limit, not by
+//! a total time. Must not change anything.
 
-use std::time::Duration;
+use std::{future::Future, time::Duration};
 
 use futures::StreamExt;
 use kube::{
     core::{DynamicObject, GroupVersionKind},
     runtime::{WatchStreamExt, watcher},
 };
-use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{Cluster, Progress};
+use super::{Cluster, Progress, objects};
 use crate::{Error, Kind, Result};
 
 /// Why an object is not as it should be yet.
@@ -24,7 +24,17 @@ struct Seen<'a> {
     progress: &'a dyn Progress,
 }
 
-impl Seen<'_> {
+impl<'a> Seen<'a> {
+    fn new(progress: &'a dyn Progress) -> Self {
+        let now = Instant::now();
+        Self {
+            begin: now,
+            changed: now,
+            last: String::new(),
+            progress,
+        }
+    }
+
     fn note(&mut self, text: String) {
         if text != self.last {
             self.progress.seen(&text);
@@ -48,6 +58,29 @@ impl Seen<'_> {
     }
 }
 
+/// Looks again and again, with `pause` between, for what cannot be watched: an API server that does not answer yet, several
+/// objects at once. `look` says as [`Cluster::wait`]'s check does what is missing; an error of its own ends the wait.
+pub async fn poll<T, F>(
+    what: &str,
+    stall: Duration,
+    pause: Duration,
+    progress: &dyn Progress,
+    mut look: impl FnMut() -> F,
+) -> Result<T>
+where
+    F: Future<Output = Result<Result<T, Pending>>>,
+{
+    let mut seen = Seen::new(progress);
+    loop {
+        match look().await? {
+            Ok(value) => return Ok(value),
+            Err(pending) => seen.note(pending),
+        }
+        seen.check(stall, || what.to_owned())?;
+        tokio::time::sleep(pause).await;
+    }
+}
+
 impl Cluster {
     /// Watches one object until `check` says `Ok`. `Err(text)` is what is missing; when that text does not change for
     /// `stall`, the wait ends with an error that carries it.
@@ -60,12 +93,7 @@ impl Cluster {
         progress: &dyn Progress,
         mut check: impl FnMut(Option<&DynamicObject>) -> Result<T, Pending>,
     ) -> Result<T> {
-        let mut seen = Seen {
-            begin: Instant::now(),
-            changed: Instant::now(),
-            last: String::new(),
-            progress,
-        };
+        let mut seen = Seen::new(progress);
         let place = || self.place(&gvk.kind, namespace, name);
         loop {
             let api = match self.api(gvk, namespace).await {
@@ -117,14 +145,9 @@ impl Cluster {
 
 /// Checks a condition of `status.conditions`; the pending text is its reason and message.
 pub fn condition(object: &DynamicObject, type_: &str) -> Result<(), Pending> {
-    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let name = objects::name(object);
     let kind = super::kind(object);
-    let found = object
-        .data
-        .pointer("/status/conditions")
-        .and_then(Value::as_array)
-        .and_then(|all| all.iter().find(|c| c["type"] == type_));
-    match found {
+    match objects::condition(object, type_) {
         None => Err(format!("{kind} {name}: no condition {type_} yet")),
         Some(c) if c["status"] == "True" => Ok(()),
         Some(c) => Err(format!(
@@ -139,14 +162,8 @@ pub fn condition(object: &DynamicObject, type_: &str) -> Result<(), Pending> {
 /// Checks that a Deployment, StatefulSet or DaemonSet runs its newest generation with every replica ready.
 pub fn replicas_ready(object: &DynamicObject) -> Result<(), Pending> {
     let kind = super::kind(object);
-    let name = object.metadata.name.as_deref().unwrap_or_default();
-    let number = |path: &str| {
-        object
-            .data
-            .pointer(path)
-            .and_then(Value::as_i64)
-            .unwrap_or(0)
-    };
+    let name = objects::name(object);
+    let number = |path: &str| objects::number(object, path);
     let (want, updated, ready) = if kind == "DaemonSet" {
         (
             number("/status/desiredNumberScheduled"),
@@ -157,7 +174,7 @@ pub fn replicas_ready(object: &DynamicObject) -> Result<(), Pending> {
         let want = object
             .data
             .pointer("/spec/replicas")
-            .and_then(Value::as_i64)
+            .and_then(serde_json::Value::as_i64)
             .unwrap_or(1);
         (
             want,

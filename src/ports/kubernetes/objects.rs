@@ -1,4 +1,4 @@
-//! Small readers of Flux and Cluster API objects, shared by status and checks. Pure.
+//! Small readers of Kubernetes, Flux and Cluster API objects, shared by steps, status and checks. Pure.
 
 use kube::core::DynamicObject;
 use serde_json::Value;

@@ -15,7 +15,10 @@ use super::{
     backoff::Steady,
     kinds::{AUTHORITY, CONFIG_MAP, ENVIRONMENT, Known, MANAGEMENT_CLUSTER, SECRET},
 };
-use crate::{config::ManagementCluster, environment::Environment, pki::Authority};
+use crate::{
+    config::ManagementCluster, environment::Environment, pki::Authority,
+    ports::kubernetes::objects::secret_text,
+};
 
 /// The three inputs as last seen.
 #[derive(Clone, Debug, Default)]
@@ -130,7 +133,7 @@ impl Inputs {
         let Some(object) = object else {
             return (false, None);
         };
-        let read = |key: &str| decode(&object, key).ok_or_else(|| format!("no key {key}"));
+        let read = |key: &str| secret_text(&object, key).ok_or_else(|| format!("no key {key}"));
         let parsed = read("tls.crt").and_then(|certificate| {
             let key = read("tls.key")?;
             Authority::from_pem(&certificate, &key).map_err(|e| e.line())
@@ -149,16 +152,6 @@ impl Inputs {
             }
         }
     }
-}
-
-/// Text under a key of a Secret's `data`.
-pub fn decode(secret: &DynamicObject, key: &str) -> Option<String> {
-    use base64::Engine as _;
-    let text = secret.data.get("data")?.get(key)?.as_str()?;
-    let bytes = base64::engine::general_purpose::STANDARD
-        .decode(text)
-        .ok()?;
-    String::from_utf8(bytes).ok()
 }
 
 const DOCUMENT: &str = "document";

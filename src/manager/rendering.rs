@@ -11,8 +11,9 @@ use crate::{
     catalog::{Catalog, Target},
     config::{self, ManagementCluster},
     environment::Environment,
+    pki::CertificateRequest,
     ports::kubernetes::kind,
-    render::{self, CertificateRequest, Context},
+    render::{self, Context},
 };
 
 /// Components that Flux itself hangs on: Flux cannot bring them back when they are gone.

@@ -1,6 +1,7 @@
 //! The management cluster's own certificate authority and the short-lived leaves it signs. Must not store anything.
 
 mod life;
+mod secret;
 
 use std::{
     fmt,
@@ -16,6 +17,7 @@ use zeroize::Zeroizing;
 use crate::{Error, Result, error::Context};
 
 pub use life::{due_for_renewal, names, remaining_life};
+pub use secret::{CertificateRequest, due, issue};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Clocks of new machines are often a little behind.

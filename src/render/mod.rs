@@ -18,6 +18,7 @@ use crate::{
     catalog::{Catalog, Component, Target},
     config::ManagementCluster,
     environment::Environment,
+    pki::CertificateRequest,
 };
 
 /// Namespace of mctl's manager and its state.
@@ -49,17 +50,6 @@ pub struct Rendered {
     pub objects: Vec<DynamicObject>,
     /// Serving certificates to issue before the objects become ready; never part of an artifact.
     pub certificates: Vec<CertificateRequest>,
-}
-
-/// A serving certificate that a workload mounts as a Secret of type kubernetes.io/tls (with `ca.crt`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateRequest {
-    /// Namespace of the Secret.
-    pub namespace: String,
-    /// Name of the Secret.
-    pub secret: String,
-    /// DNS names of the certificate.
-    pub dns_names: Vec<String>,
 }
 
 /// Objects of a component for one cluster. A `cluster-addon` rendered for [`Target::Temporary`] carries `spec.kubeConfig`

@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use base64::Engine;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
@@ -19,7 +18,11 @@ use crate::{
     environment::Endpoint,
     ports::{
         files,
-        kubernetes::{Cluster, Pending, Progress, condition, objects::name, poll},
+        kubernetes::{
+            Cluster, Pending, Progress, condition,
+            objects::{name, secret_text},
+            poll,
+        },
     },
     render,
 };
@@ -98,7 +101,7 @@ impl Step for ControlPlane {
                 STALL,
                 progress,
                 |s| {
-                    secret_text(s, "value")
+                    s.and_then(|s| secret_text(s, "value"))
                         .ok_or_else(|| format!("Secret {secret} is not there yet"))
                 },
             )
@@ -136,17 +139,6 @@ fn endpoint(cluster: Option<&DynamicObject>) -> Result<Endpoint, String> {
             .err()
             .unwrap_or_else(|| "the Cluster has no endpoint yet".into())),
     }
-}
-
-/// A field of a Secret as text.
-pub fn secret_text(secret: Option<&DynamicObject>, key: &str) -> Option<String> {
-    let encoded = secret?.data.get("data")?.get(key)?.as_str()?;
-    String::from_utf8(
-        base64::engine::general_purpose::STANDARD
-            .decode(encoded)
-            .ok()?,
-    )
-    .ok()
 }
 
 async fn first_node(shared: &Shared) -> Result<String, String> {
@@ -270,9 +262,12 @@ impl Step for Addon {
         let secret = temporary
             .get(&kind("", "v1", "Secret"), Some(ORGANIZATION), &name)
             .await?;
-        let kubeconfig = secret_text(secret.as_ref(), "value").ok_or_else(|| {
-            Error::failed(format!("Secret {ORGANIZATION}/{name} has no kubeconfig"))
-        })?;
+        let kubeconfig = secret
+            .as_ref()
+            .and_then(|s| secret_text(s, "value"))
+            .ok_or_else(|| {
+                Error::failed(format!("Secret {ORGANIZATION}/{name} has no kubeconfig"))
+            })?;
         // Flux reads a kubeconfig only from the HelmRelease's own namespace; this copy ends with the temporary cluster.
         let copy = object(json!({
             "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": FLUX},

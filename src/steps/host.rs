@@ -61,8 +61,8 @@ impl OwnImage {
 #[async_trait]
 impl Step for OwnImage {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
-        let image = own_image().await?;
-        let reference = self.reference(&image);
+        let image = self.0.own_image().await?;
+        let reference = self.reference(image);
         let found = self.0.docker.inspect("image", &reference).await?;
         if found.is_none() {
             return Ok(Observation::Missing(format!("no image {reference}")));
@@ -74,22 +74,13 @@ impl Step for OwnImage {
     }
 
     async fn apply(&self, _: &dyn Progress) -> Result<()> {
-        let image = own_image().await?;
+        let image = self.0.own_image().await?.clone();
         let reference = self.reference(&image);
         self.0
             .docker
             .load(move |to| image.write_docker_archive(&reference, to).map(drop))
             .await
     }
-}
-
-/// The image around the running executable; hashing it takes a moment.
-async fn own_image() -> Result<Image> {
-    tokio::task::spawn_blocking(Image::of_this_executable)
-        .await
-        .map_err(|e| {
-            Error::new(Kind::Internal, "forming the own image ended abnormally").because(&e)
-        })?
 }
 
 /// Registry container on network `kind`.

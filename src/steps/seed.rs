@@ -13,10 +13,10 @@ use crate::{
     Error, Kind, Result,
     catalog::{Component, Ready, Target},
     engine::{Observation, Step},
-    pki::Authority,
+    pki::{self, Authority, CertificateRequest},
     plan::StepId,
     ports::kubernetes::{Cluster, Pending, Progress, replicas_ready},
-    render::{self, CertificateRequest},
+    render,
 };
 
 /// Field manager of Flux's kustomize-controller.
@@ -252,16 +252,10 @@ async fn certificate(
             &request.secret,
         )
         .await?;
-    if found.is_some_and(|s| s.data.pointer("/data/tls.crt").is_some()) {
-        return Ok(None);
+    match pki::due(request, found.as_ref(), &authority.certificate) {
+        None => Ok(None),
+        Some(_) => pki::issue(request, authority).map(Some),
     }
-    let leaf = authority.serving(&request.dns_names)?;
-    object(json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls",
-        "metadata": {"name": request.secret, "namespace": request.namespace},
-        "stringData": {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": authority.certificate},
-    }))
-    .map(Some)
 }
 
 /// An object from JSON.

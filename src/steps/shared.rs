@@ -7,11 +7,12 @@ use tokio::sync::OnceCell;
 
 use super::state::{MANAGEMENT, Request, State, TEMPORARY};
 use crate::{
-    Error, Result,
+    Error, Kind, Result,
     bundle::Bundle,
     catalog::Catalog,
     environment::Environment,
     ports::{docker::Docker, kubernetes::Cluster, process::Processes},
+    registry::own_image::OwnImage,
     render,
 };
 
@@ -42,6 +43,7 @@ pub struct Shared {
     pub processes: Arc<dyn Processes>,
     /// Bundle, if one was given.
     pub bundle: Option<Bundle>,
+    own_image: OnceCell<OwnImage>,
     temporary: OnceCell<Cluster>,
     management: OnceCell<Cluster>,
 }
@@ -65,6 +67,7 @@ impl Shared {
             docker,
             processes,
             bundle,
+            own_image: OnceCell::new(),
             temporary: OnceCell::new(),
             management: OnceCell::new(),
         }
@@ -89,6 +92,20 @@ impl Shared {
     /// Repository of this cluster's images in the engine; `destroy` removes all below it.
     pub fn image_repository(&self) -> String {
         format!("{}/{}", crate::GROUP, self.name())
+    }
+
+    /// The image around the running executable; hashing it takes a moment, so it is formed once.
+    pub async fn own_image(&self) -> Result<&OwnImage> {
+        self.own_image
+            .get_or_try_init(|| async {
+                tokio::task::spawn_blocking(OwnImage::of_this_executable)
+                    .await
+                    .map_err(|e| {
+                        let what = "forming the own image ended abnormally";
+                        Error::new(Kind::Internal, what).because(&e)
+                    })?
+            })
+            .await
     }
 
     /// Connection to the temporary cluster.

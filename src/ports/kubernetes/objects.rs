@@ -1,5 +1,6 @@
 //! Small readers of Kubernetes, Flux and Cluster API objects, shared by steps, status and checks. Pure.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kube::core::DynamicObject;
 use serde_json::Value;
 
@@ -29,6 +30,12 @@ pub fn number(object: &DynamicObject, pointer: &str) -> i64 {
         .pointer(pointer)
         .and_then(Value::as_i64)
         .unwrap_or(0)
+}
+
+/// Text under a key of a Secret's `data`, if it is there and is text.
+pub fn secret_text(secret: &DynamicObject, key: &str) -> Option<String> {
+    let encoded = secret.data.get("data")?.get(key)?.as_str()?;
+    String::from_utf8(STANDARD.decode(encoded).ok()?).ok()
 }
 
 /// Name of an object; empty if it has none.

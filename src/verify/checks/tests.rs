@@ -1,12 +1,15 @@
 //! Each check against a good cluster, then against one thing that is wrong.
 
+use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
-use super::*;
+use super::{cluster::CONTROL_PLANE_NODE, *};
 use crate::{
     manager::alerts::Received,
+    ports::kubernetes::objects::key,
     verify::{
-        facts::Target as Measured,
+        facts::{Admission, Target as Measured},
+        jobs,
         report::{Check, Outcome},
     },
 };

@@ -2,7 +2,7 @@
 
 use kube::{
     api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
-    core::{DynamicObject, GroupVersionKind},
+    core::{DynamicObject, GroupVersionKind, Status},
     discovery::Scope,
 };
 
@@ -151,12 +151,11 @@ impl Cluster {
             ..PatchParams::default()
         };
         self.retrying("patch", gvk, namespace, name, progress, || async {
-            exact(
-                self.api(gvk, namespace)
-                    .await?
-                    .patch(name, &params, &Patch::Merge(patch))
-                    .await,
-            )
+            let api = self.api(gvk, namespace).await?;
+            match api.patch(name, &params, &Patch::Merge(patch)).await {
+                Err(kube::Error::Api(s)) if has_another_uid(&s) => Ok(Exact::Changed),
+                answer => exact(answer),
+            }
         })
         .await
     }
@@ -194,6 +193,12 @@ fn post() -> PostParams {
         field_manager: Some(FIELD_MANAGER.into()),
         ..PostParams::default()
     }
+}
+
+/// A patch that names a UID is no precondition to the API server but the attempt to change it.
+fn has_another_uid(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|d| &d.causes);
+    status.code == 422 && status.reason == "Invalid" && causes.any(|c| c.field == "metadata.uid")
 }
 
 /// Conflicts and missing objects are answers here, not errors. A 404 without an object's name means an unknown kind.

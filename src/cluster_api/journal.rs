@@ -2,16 +2,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Kind, Result, error::Context};
+use crate::{
+    Error, Kind, Result,
+    ports::json_lines::{self, JsonLines},
+};
 
 /// Version of the record format; written in the first record.
 pub const FORMAT: u32 = 1;
@@ -120,114 +120,52 @@ pub trait MoveJournal: Send + Sync {
     fn append(&self, record: &Record) -> Result<()>;
 }
 
+impl json_lines::Record for Record {
+    const FILE: &'static str = "journal of the move";
+    const LOCKED: Option<&'static str> = Some("another mctl is working on the same move");
+
+    fn damaged() -> Error {
+        Error::new(Kind::Usage, "the journal of the move is damaged")
+            .state("nothing was changed")
+            .fix("name another journal; a move that was under way is found by its marks on the Cluster objects")
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        let Self::Started { format, .. } = self else {
+            return None;
+        };
+        (*format != FORMAT).then(|| {
+            Error::new(
+                Kind::Usage,
+                format!("the journal of the move has format {format}, this mctl reads {FORMAT}"),
+            )
+            .state("nothing was changed")
+            .fix("go on with the version of mctl that began the move")
+        })
+    }
+}
+
 /// A journal as JSON lines in a file, locked against a second process.
 #[derive(Debug)]
-pub struct FileJournal {
-    path: PathBuf,
-    inner: Mutex<(File, Vec<Record>)>,
-}
+pub struct FileJournal(Mutex<JsonLines<Record>>);
 
 impl FileJournal {
     /// Opens or makes the file. A last line torn by a crash is cut off; damage elsewhere is an error.
     pub fn open(path: &Path) -> Result<Self> {
-        let what = || format!("cannot open the journal of the move {}", path.display());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .context(what)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(
-                    Error::new(Kind::Locked, "another mctl is working on the same move")
-                        .at(path.display().to_string())
-                        .fix("wait until it ends, or stop it and run the same command again"),
-                );
-            }
-            Err(TryLockError::Error(e)) => return Err(e).context(what),
-        }
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).context(what)?;
-        let (records, good) = parse(&text, path)?;
-        if good < text.len() {
-            file.set_len(good as u64).context(what)?;
-            file.seek(SeekFrom::End(0)).context(what)?;
-            file.sync_all().context(what)?;
-        }
-        // The file's name must survive a crash as well as its content.
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))
-            .and_then(|f| f.sync_all())
-            .context(what)?;
-        Ok(Self {
-            path: path.to_owned(),
-            inner: Mutex::new((file, records)),
-        })
+        JsonLines::open(path).map(|lines| Self(Mutex::new(lines)))
     }
 }
 
 impl MoveJournal for FileJournal {
     fn load(&self) -> Vec<Record> {
-        self.inner
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .1
-            .clone()
+        let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.records().to_vec()
     }
 
     fn append(&self, record: &Record) -> Result<()> {
-        let what = || {
-            format!(
-                "cannot write to the journal of the move {}",
-                self.path.display()
-            )
-        };
-        let mut line = serde_json::to_vec(record).context(what)?;
-        line.push(b'\n');
-        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        inner
-            .0
-            .write_all(&line)
-            .and_then(|()| inner.0.sync_data())
-            .context(what)?;
-        inner.1.push(record.clone());
-        Ok(())
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.append(record)
     }
-}
-
-/// Records and the length of the part of the text that is whole.
-fn parse(text: &[u8], path: &Path) -> Result<(Vec<Record>, usize)> {
-    let mut records = Vec::new();
-    let mut good = 0;
-    for (number, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
-        if !line.ends_with(b"\n") {
-            break;
-        }
-        let record: Record = serde_json::from_slice(line).map_err(|e| {
-            Error::new(Kind::Usage, "the journal of the move is damaged")
-                .at(format!("{}:{}", path.display(), number + 1))
-                .because(&e)
-                .state("nothing was changed")
-                .fix("name another journal; a move that was under way is found by its marks on the Cluster objects")
-        })?;
-        if let Record::Started { format, .. } = &record
-            && *format != FORMAT
-        {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("the journal of the move has format {format}, this mctl reads {FORMAT}"),
-            )
-            .at(path.display().to_string())
-            .state("nothing was changed")
-            .fix("go on with the version of mctl that began the move"));
-        }
-        records.push(record);
-        good += line.len();
-    }
-    Ok((records, good))
 }
 
 /// What the records say, folded.

@@ -1,121 +1,72 @@
 //! The journal: lasting events as JSON lines, each on disk before anybody acts on it. Must not interpret steps.
 
-use std::{
-    collections::BTreeSet,
-    fs::{File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, path::Path};
 
 use super::event::{Body, Event, FORMAT};
 use crate::{
     Error, Kind, Result,
-    error::Context,
     plan::{Plan, StepId},
+    ports::json_lines::{JsonLines, Record},
 };
 
-/// An open journal.
+/// An open journal: events of all runs so far.
 #[derive(Debug)]
-pub struct Journal {
-    path: PathBuf,
-    file: File,
-    /// Events of all runs so far, oldest first.
-    pub events: Vec<Event>,
+pub struct Journal(JsonLines<Event>);
+
+impl Record for Event {
+    const FILE: &'static str = "journal";
+    // Whoever opens it holds the lock on the folder.
+    const LOCKED: Option<&'static str> = None;
+
+    fn damaged() -> Error {
+        Error::failed("the journal is damaged")
+            .fix("restore the file, or `mctl destroy` the cluster and begin again")
+            .state("nothing was changed")
+    }
+
+    fn unwritten(error: Error) -> Error {
+        error
+            .fix("free space on that disk, then run the same command again")
+            .state("the step before it is complete; nothing is lost")
+    }
+
+    fn refusal(&self) -> Option<Error> {
+        let Body::RunStarted { format, .. } = &self.body else {
+            return None;
+        };
+        (*format != FORMAT).then(|| {
+            Error::new(Kind::Usage, format!("the journal was written in format {format}, this mctl writes format {FORMAT}"))
+                .fix("go on with the version of mctl that began the run, or destroy the cluster and begin again")
+                .state("nothing was changed")
+        })
+    }
 }
 
 impl Journal {
     /// Opens or makes the journal. A last line torn by a crash is cut off; damage elsewhere is an error.
     pub fn open(path: &Path) -> Result<Self> {
-        let what = || format!("cannot open the journal {}", path.display());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .context(what)?;
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).context(what)?;
-        let (events, good) = parse(&text, path)?;
-        if good < text.len() {
-            file.set_len(good as u64).context(what)?;
-            file.seek(SeekFrom::End(0)).context(what)?;
-            file.sync_all().context(what)?;
-        }
-        if let Some(folder) = path.parent() {
-            File::open(folder)
-                .and_then(|f| f.sync_all())
-                .context(what)?;
-        }
-        Ok(Self {
-            path: path.to_owned(),
-            file,
-            events,
-        })
+        JsonLines::open(path).map(Self)
     }
 
     /// Reads a journal without opening it for writing.
     pub fn read(path: &Path) -> Result<Vec<Event>> {
-        let text = crate::ports::files::read_optional(path)?.unwrap_or_default();
-        Ok(parse(&text, path)?.0)
+        JsonLines::read(path)
+    }
+
+    /// Events of all runs so far, oldest first.
+    pub fn events(&self) -> &[Event] {
+        self.0.records()
     }
 
     /// Appends one event; it is on disk when this returns.
     pub fn append(&mut self, event: &Event) -> Result<()> {
-        let what = || format!("cannot write to the journal {}", self.path.display());
-        let mut line = serde_json::to_vec(event).context(what)?;
-        line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .and_then(|()| self.file.sync_data())
-            .map_err(|e| {
-                Error::failed(what())
-                    .because(&e)
-                    .fix("free space on that disk, then run the same command again")
-                    .state("the step before it is complete; nothing is lost")
-            })?;
-        self.events.push(event.clone());
-        Ok(())
+        self.0.append(event)
     }
 
     /// What earlier runs reached.
     pub fn history(&self) -> History {
-        History::of(&self.events)
+        History::of(self.events())
     }
-}
-
-fn parse(text: &[u8], path: &Path) -> Result<(Vec<Event>, usize)> {
-    let mut events = Vec::new();
-    let mut good = 0;
-    for (i, line) in text.split_inclusive(|b| *b == b'\n').enumerate() {
-        let complete = line.ends_with(b"\n");
-        match serde_json::from_slice::<Event>(line) {
-            Ok(event) if complete => {
-                if let Body::RunStarted { format, .. } = &event.body
-                    && *format != FORMAT
-                {
-                    return Err(Error::new(Kind::Usage, format!("the journal was written in format {format}, this mctl writes format {FORMAT}"))
-                        .at(format!("{}:{}", path.display(), i + 1))
-                        .fix("go on with the version of mctl that began the run, or destroy the cluster and begin again")
-                        .state("nothing was changed"));
-                }
-                events.push(event);
-                good += line.len();
-            }
-            // Only the last line can be torn: each one is synced before the next begins.
-            _ if !complete => break,
-            Ok(_) => break,
-            Err(e) => {
-                return Err(Error::failed("the journal is damaged")
-                    .at(format!("{}:{}", path.display(), i + 1))
-                    .because(&e)
-                    .fix("restore the file, or `mctl destroy` the cluster and begin again")
-                    .state("nothing was changed"));
-            }
-        }
-    }
-    Ok((events, good))
 }
 
 /// What a journal says about earlier runs.
@@ -184,7 +135,7 @@ mod tests {
         for cut in first..whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let mut j = Journal::open(&path).unwrap();
-            assert_eq!(j.events.len(), 1, "cut at {cut}");
+            assert_eq!(j.events().len(), 1, "cut at {cut}");
             j.append(&event("three")).unwrap();
             drop(j);
             assert_eq!(

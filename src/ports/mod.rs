@@ -2,5 +2,6 @@
 
 pub mod docker;
 pub mod files;
+pub mod json_lines;
 pub mod kubernetes;
 pub mod process;

@@ -19,4 +19,5 @@ mod registry_tls;
 mod render;
 mod render_properties;
 mod render_schema;
+mod requests;
 mod samples;

@@ -2,12 +2,12 @@
 
 use kube::{
     api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
-    core::{DynamicObject, GroupVersionKind},
+    core::{DynamicObject, GroupVersionKind, ObjectMeta, Status},
     discovery::Scope,
 };
 
 use super::{Cluster, Progress, gvk};
-use crate::{FIELD_MANAGER, Result};
+use crate::Result;
 
 /// Objects of one page of a list.
 const PAGE: u32 = 500;
@@ -84,7 +84,7 @@ impl Cluster {
     ) -> Result<Option<DynamicObject>> {
         let found = self
             .retrying("read", gvk, namespace, name, progress, || async {
-                exact(self.api(gvk, namespace).await?.get(name).await)
+                exact(self.api(gvk, namespace).await?.get(name).await, false)
             })
             .await?;
         Ok(match found {
@@ -106,7 +106,7 @@ impl Cluster {
             match self
                 .api(&gvk, namespace)
                 .await?
-                .create(&post(), object)
+                .create(&self.post(), object)
                 .await
             {
                 Ok(new) => Ok(Some(new)),
@@ -127,11 +127,10 @@ impl Cluster {
         let name = object.metadata.name.clone().unwrap_or_default();
         let namespace = object.metadata.namespace.as_deref();
         self.retrying("replace", &gvk, namespace, &name, progress, || async {
+            let api = self.api(&gvk, namespace).await?;
             exact(
-                self.api(&gvk, namespace)
-                    .await?
-                    .replace(&name, &post(), object)
-                    .await,
+                api.replace(&name, &self.post(), object).await,
+                conditional(&object.metadata),
             )
         })
         .await
@@ -147,21 +146,23 @@ impl Cluster {
         progress: &dyn Progress,
     ) -> Result<Exact<DynamicObject>> {
         let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
+            field_manager: Some(self.field_manager.into()),
             ..PatchParams::default()
         };
+        let given = |field| patch.pointer(field).is_some_and(|v| !v.is_null());
+        let conditional = given("/metadata/uid") || given("/metadata/resourceVersion");
         self.retrying("patch", gvk, namespace, name, progress, || async {
-            exact(
-                self.api(gvk, namespace)
-                    .await?
-                    .patch(name, &params, &Patch::Merge(patch))
-                    .await,
-            )
+            let api = self.api(gvk, namespace).await?;
+            match api.patch(name, &params, &Patch::Merge(patch)).await {
+                Err(kube::Error::Api(s)) if has_another_uid(&s) => Ok(Exact::Changed),
+                answer => exact(answer, conditional),
+            }
         })
         .await
     }
 
-    /// Deletes exactly this state of an object (UID and resource version). `Done(Some(_))` is what finalizers still hold.
+    /// Deletes exactly this state of an object (UID and resource version, as far as it has them). `Done(Some(_))` is what
+    /// finalizers still hold.
     pub async fn delete_exact(
         &self,
         object: &DynamicObject,
@@ -183,24 +184,38 @@ impl Cluster {
                 .await?
                 .delete(&name, &params)
                 .await;
-            exact(answer.map(|a| a.left()))
+            exact(answer.map(|a| a.left()), conditional(&object.metadata))
         })
         .await
     }
-}
 
-fn post() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.into()),
-        ..PostParams::default()
+    fn post(&self) -> PostParams {
+        PostParams {
+            field_manager: Some(self.field_manager.into()),
+            ..PostParams::default()
+        }
     }
 }
 
-/// Conflicts and missing objects are answers here, not errors. A 404 without an object's name means an unknown kind.
-fn exact<T>(answer: Result<T, kube::Error>) -> Result<Exact<T>, kube::Error> {
+/// True when a request with this metadata has a precondition.
+fn conditional(meta: &ObjectMeta) -> bool {
+    meta.uid.is_some() || meta.resource_version.is_some()
+}
+
+/// A patch that names a UID is no precondition to the API server but the attempt to change it.
+fn has_another_uid(status: &Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|d| &d.causes);
+    status.code == 422 && status.reason == "Invalid" && causes.any(|c| c.field == "metadata.uid")
+}
+
+/// Missing objects are answers here, not errors, and so are conflicts where there was a precondition; other conflicts pass.
+/// A 404 without an object's name means an unknown kind.
+fn exact<T>(answer: Result<T, kube::Error>, conditional: bool) -> Result<Exact<T>, kube::Error> {
     match answer {
         Ok(value) => Ok(Exact::Done(value)),
-        Err(kube::Error::Api(s)) if s.code == 409 && s.reason == "Conflict" => Ok(Exact::Changed),
+        Err(kube::Error::Api(s)) if conditional && s.code == 409 && s.reason == "Conflict" => {
+            Ok(Exact::Changed)
+        }
         Err(kube::Error::Api(s))
             if s.code == 404 && s.details.as_ref().is_some_and(|d| !d.name.is_empty()) =>
         {

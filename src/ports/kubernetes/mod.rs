@@ -16,7 +16,7 @@ use std::{
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     Api, Client, Config,
-    api::{ApiResource, DeleteParams, ListParams, Patch, PatchParams, Preconditions},
+    api::{ApiResource, ListParams, Patch, PatchParams},
     config::{KubeConfigOptions, Kubeconfig},
     core::{DynamicObject, GroupVersionKind},
     discovery::Scope,
@@ -76,7 +76,7 @@ impl Cluster {
         }
     }
 
-    /// The same cluster, with objects applied under another field manager.
+    /// The same cluster, with everything written under another field manager.
     #[must_use]
     pub fn acting_as(&self, field_manager: &'static str) -> Self {
         Self {
@@ -203,7 +203,8 @@ impl Cluster {
         .await
     }
 
-    /// Applies a set: namespaces, then CRDs (until established), then the rest in parallel.
+    /// Applies a set: namespaces, then CRDs, then the rest in parallel. Objects of a kind that is not served yet are tried
+    /// again until it is; a CRD that says it is established would not spare that, for discovery follows later.
     pub async fn apply_all(
         &self,
         objects: &[DynamicObject],
@@ -225,39 +226,18 @@ impl Cluster {
         Ok(done)
     }
 
-    /// Deletes one object if it is still the one meant; gone already is fine.
+    /// Deletes one object if it is still the one meant (by UID, if it has one); gone or another one already is fine.
     pub async fn delete(&self, object: &DynamicObject, progress: &dyn Progress) -> Result<()> {
-        let gvk = gvk(object)?;
-        let name = object.metadata.name.clone().unwrap_or_default();
-        let namespace = object.metadata.namespace.as_deref();
-        let params = DeleteParams {
-            preconditions: object.metadata.uid.clone().map(|uid| Preconditions {
-                uid: Some(uid),
-                resource_version: None,
-            }),
-            ..DeleteParams::background()
+        let mut meant = DynamicObject {
+            types: object.types.clone(),
+            metadata: object.metadata.clone(),
+            data: serde_json::Value::Null,
         };
-        self.retrying(
-            "delete",
-            &gvk,
-            namespace,
-            &name,
-            progress,
-            async || match self
-                .api(&gvk, namespace)
-                .await?
-                .delete(&name, &params)
-                .await
-            {
-                Err(kube::Error::Api(s)) if s.code == 404 => Ok(()),
-                Err(e) => Err(e),
-                Ok(_) => Ok(()),
-            },
-        )
-        .await
+        meant.metadata.resource_version = None;
+        self.delete_exact(&meant, progress).await.map(|_| ())
     }
 
-    /// JSON merge patch of one object.
+    /// JSON merge patch of one object, which must be there.
     pub async fn merge(
         &self,
         gvk: &GroupVersionKind,
@@ -266,17 +246,16 @@ impl Cluster {
         patch: &serde_json::Value,
         progress: &dyn Progress,
     ) -> Result<DynamicObject> {
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
+        let why = match self
+            .merge_exact(gvk, namespace, name, patch, progress)
+            .await?
+        {
+            Exact::Done(object) => return Ok(object),
+            Exact::Gone => "it is not there",
+            Exact::Changed => "it has changed meanwhile",
         };
-        self.retrying("patch", gvk, namespace, name, progress, || async {
-            self.api(gvk, namespace)
-                .await?
-                .patch(name, &params, &Patch::Merge(patch))
-                .await
-        })
-        .await
+        let place = self.place(&gvk.kind, namespace, name);
+        Err(Error::failed(format!("cannot patch {place}")).because(why))
     }
 
     async fn retrying<T, F: Future<Output = Result<T, kube::Error>> + Send>(

@@ -495,6 +495,41 @@ async fn an_edit_after_the_commit() {
     assert!(world.end().1.is_empty());
 }
 
+/// Deleted by its controller and made again under the same name while its finalizers are taken off: the new one is nobody's copy.
+#[tokio::test(start_paused = true)]
+async fn made_anew_while_the_source_is_cleared() {
+    let world = World::new(&["golem"]);
+    let seen = Arc::new(AtomicBool::new(false));
+    let done = seen.clone();
+    world.source.on_request(move |call, store| {
+        let machine = store.find("Machine", Some(NAMESPACE), "golem-abcde");
+        let deleted = machine.filter(|m| m["metadata"].get("deletionTimestamp").is_some());
+        if call.method == "PATCH"
+            && let Some(mut machine) = deleted
+            && !done.swap(true, Ordering::Relaxed)
+        {
+            store.remove("Machine", Some(NAMESPACE), "golem-abcde");
+            machine["metadata"] =
+                json!({"namespace": NAMESPACE, "name": "golem-abcde", "finalizers": ["new"]});
+            store.put(machine);
+        }
+        Fault::None
+    });
+    world.run().await.unwrap();
+    assert!(seen.load(Ordering::Relaxed));
+    let machine = ("Machine".to_owned(), "golem-abcde".to_owned());
+    assert_eq!(world.end().1, [machine]);
+    let (new, moved) = (&world.source, &world.target);
+    let new = new.get("Machine", Some(NAMESPACE), "golem-abcde").unwrap();
+    assert_eq!(new["metadata"]["finalizers"], json!(["new"]));
+    assert!(new["metadata"].get("deletionTimestamp").is_none());
+    assert!(
+        moved
+            .get("Machine", Some(NAMESPACE), "golem-abcde")
+            .is_some()
+    );
+}
+
 /// Controllers of the source put finalizers back at once, as they do before they look at the pause.
 #[tokio::test(start_paused = true)]
 async fn finalizers_that_come_back() {

@@ -239,7 +239,10 @@ fn resource(
                     (false, object) => ok(200, object),
                 },
                 "PUT" if dry => ok(200, json),
-                "PUT" => ok(200, store.update(&info, &key, json, manager, status_only)?),
+                "PUT" => {
+                    store.must_be(&key, text(&json, "/metadata/uid"))?;
+                    ok(200, store.update(&info, &key, json, manager, status_only)?)
+                }
                 "PATCH" => {
                     let format = parts
                         .headers

@@ -79,6 +79,22 @@ pub(super) fn refuse<T>(
     })
 }
 
+/// A field that cannot be as the client wants it.
+fn invalid<T>(key: &Key, field: &str, why: &str) -> Result<T, Refusal> {
+    let message = format!("Invalid value: {why}");
+    let mut refusal = refuse::<T>(
+        422,
+        "Invalid",
+        key,
+        &format!("is invalid: {field}: {message}"),
+    );
+    if let Err(refusal) = &mut refusal {
+        let cause = json!({"reason": "FieldValueInvalid", "message": message, "field": field});
+        refusal.details["causes"] = json!([cause]);
+    }
+    refusal
+}
+
 struct Watcher {
     kind: String,
     wants: Box<dyn Fn(&Value) -> bool + Send>,
@@ -352,6 +368,14 @@ impl Store {
         Ok(self.save(info, &key, object, None))
     }
 
+    /// Replaces check a UID as a precondition, before anything else; patches do not.
+    pub(super) fn must_be(&self, key: &Key, uid: &str) -> Result<(), Refusal> {
+        if !uid.is_empty() && self.load(key)?["metadata"]["uid"] != uid {
+            return refuse(409, "Conflict", key, "precondition failed: UID");
+        }
+        Ok(())
+    }
+
     /// Replaces an object after the rules for updates.
     pub(super) fn update(
         &mut self,
@@ -362,11 +386,20 @@ impl Store {
         status_only: bool,
     ) -> Result<Value, Refusal> {
         let old = self.load(key)?;
-        for field in ["uid", "resourceVersion"] {
+        let differs = |field: &str| {
             let wanted = new["metadata"][field].as_str().unwrap_or_default();
-            if !wanted.is_empty() && old["metadata"][field] != wanted {
-                return refuse(409, "Conflict", key, &format!("has another {field}"));
-            }
+            !wanted.is_empty() && old["metadata"][field] != wanted
+        };
+        if differs("resourceVersion") {
+            return refuse(409, "Conflict", key, "has another resourceVersion");
+        }
+        if differs("uid") {
+            let wanted = &new["metadata"]["uid"];
+            return invalid(
+                key,
+                "metadata.uid",
+                &format!("{wanted}: field is immutable"),
+            );
         }
         if status_only {
             let status = new["status"].take();

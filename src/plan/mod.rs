@@ -302,9 +302,9 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
         &[id::CONTROL_PLANE],
         seed(|c| c.name == "mctl"),
     );
-    // Before the pivot: the platform comes up while Cluster API does. The manager leaves the Cluster API objects alone until
-    // they are there and free.
-    let mut needs = vec![id::FLUX.to_owned(), id::MANAGER.to_owned()];
+    // Before the pivot, and before Flux is ready: the platform comes up while Cluster API does. The manager leaves the
+    // Cluster API objects alone until they are there and free.
+    let mut needs = vec![id::MANAGER.to_owned()];
     needs.extend(addons.iter().map(|n| id::addon(n)));
     add(
         id::HANDOVER,
@@ -327,7 +327,7 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
     add(
         id::PLATFORM,
         "platform by flux-giantswarm".into(),
-        &[id::HANDOVER, id::PIVOT],
+        &[id::FLUX, id::HANDOVER, id::PIVOT],
         names(Stage::Management, Target::Management),
     );
     add(

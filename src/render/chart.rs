@@ -64,6 +64,11 @@ pub(super) fn objects(
             "values": values,
         },
     });
+    let needs = component::releases_needed(context, component);
+    if target == Target::Management && !needs.is_empty() {
+        let needs: Vec<Value> = needs.iter().map(|name| json!({"name": name})).collect();
+        object::set(&mut release, &["spec", "dependsOn"], needs);
+    }
     let patches = patches(component, templates)?;
     if !patches.is_empty() {
         let renderers = json!([{"kustomize": {"patches": patches}}]);

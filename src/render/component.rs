@@ -1,5 +1,7 @@
 //! Objects of one component: from its chart, from its manifests, ready to apply. Must not know particular components.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use super::{Context, FLUX_NAMESPACE, Rendered, chart, manifests, object, scope, upstream};
@@ -60,8 +62,26 @@ fn label_owner(value: &mut Value, component: &str) {
     }
 }
 
+/// Charts that this chart waits for. Its release waits for theirs rather than its Kustomization for theirs: helm-controller
+/// looks every two seconds, while a Kustomization learns only every five whether what it applied is ready.
+pub(super) fn releases_needed<'a>(
+    context: Context<'a>,
+    component: &'a Component,
+) -> BTreeSet<&'a str> {
+    if component.chart.is_none() {
+        return BTreeSet::new();
+    }
+    let mut needs = context.catalog.needs(context.document, component);
+    let chart = |name: &&str| {
+        let needed = context.catalog.components.get(*name);
+        needed.is_some_and(|c| c.chart.is_some())
+    };
+    needs.retain(chart);
+    needs
+}
+
 pub(super) fn interval(component: &Component) -> &str {
-    component.flux.interval.as_deref().unwrap_or("1m")
+    component.flux.interval.as_deref().unwrap_or("5m")
 }
 
 pub(super) fn timeout(component: &Component) -> &str {

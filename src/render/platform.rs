@@ -55,10 +55,13 @@ fn kustomization_file(resources: &[String]) -> Value {
 }
 
 fn flux_kustomization(context: Context<'_>, component: &Component) -> Value {
+    // Between charts the releases wait for each other.
+    let releases = component::releases_needed(context, component);
     let depends_on: Vec<Value> = context
         .catalog
         .needs(context.document, component)
         .into_iter()
+        .filter(|name| !releases.contains(name))
         .map(|name| json!({"name": name}))
         .collect();
     let mut value = kustomization(

@@ -112,6 +112,21 @@ fn kyverno_starts_without_its_init_container() {
 }
 
 #[test]
+fn policies_wait_for_the_release_of_kyverno_not_for_its_kustomization() {
+    let all = component(json!({}), "pod-security-policies");
+    let find = |kind: &str| all.iter().find(|(_, o)| text(o, "/kind") == kind);
+    let (_, release) = find("HelmRelease").expect("HelmRelease");
+    assert_eq!(release["spec"]["dependsOn"], json!([{"name": "kyverno"}]));
+    let sample = Sample::new(json!({}));
+    let files = mctl::render::platform(sample.context()).unwrap();
+    let needs = String::from_utf8_lossy(&files["pod-security-policies.yaml"]).into_owned();
+    assert!(
+        needs.contains(r#""dependsOn":[{"name":"policy-exceptions"}]"#),
+        "{needs}"
+    );
+}
+
+#[test]
 fn the_restricted_set_is_enforced() {
     let values = chart_values(objects(), "pod-security-policies");
     assert_eq!(values["podSecurityStandard"], "restricted");

@@ -15,7 +15,7 @@ use crate::{
     catalog::Target,
     engine::{Observation, Step},
     ports::kubernetes::{
-        Pending, Progress, condition,
+        Board, Pending, Progress, condition,
         objects::{Readiness, flux, name, same_revision, text},
         poll,
     },
@@ -245,19 +245,15 @@ impl Step for Platform {
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let management = self.0.management().await?;
         let names = self.kustomizations();
-        try_join_all(names.iter().map(|name| async move {
+        let board = Board::new(progress);
+        let waits: Vec<_> = names.iter().map(|name| (name, board.slot())).collect();
+        try_join_all(waits.into_iter().map(|(name, slot)| async move {
+            let kind = kustomization_kind();
             management
-                .wait(
-                    &kustomization_kind(),
-                    Some(FLUX),
-                    name,
-                    STALL,
-                    progress,
-                    |o| match o {
-                        None => Err(format!("Kustomization {name}: not there yet")),
-                        Some(o) => applied(o),
-                    },
-                )
+                .wait(&kind, Some(FLUX), name, STALL, &slot, |o| match o {
+                    None => Err(format!("Kustomization {name}: not there yet")),
+                    Some(o) => applied(o),
+                })
                 .await
         }))
         .await?;

@@ -15,7 +15,7 @@ use crate::{
     engine::{Observation, Step},
     pki::{self, Authority, CertificateRequest},
     plan::StepId,
-    ports::kubernetes::{Cluster, Pending, Progress, replicas_ready},
+    ports::kubernetes::{Board, Cluster, Pending, Progress, replicas_ready},
     render,
 };
 
@@ -216,11 +216,13 @@ pub async fn wait_for_workloads(
     workloads: &[Ready],
     progress: &dyn Progress,
 ) -> Result<()> {
-    try_join_all(workloads.iter().map(|r| async move {
+    let board = Board::new(progress);
+    let waits: Vec<_> = workloads.iter().map(|r| (r, board.slot())).collect();
+    try_join_all(waits.into_iter().map(|(r, slot)| async move {
         let gvk = kind("apps", "v1", &r.kind);
         let namespace = r.namespace.as_deref();
         cluster
-            .wait(&gvk, namespace, &r.name, STALL, progress, |o| ready(r, o))
+            .wait(&gvk, namespace, &r.name, STALL, &slot, |o| ready(r, o))
             .await
     }))
     .await

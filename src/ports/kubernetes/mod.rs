@@ -1,5 +1,6 @@
 //! One Kubernetes API server: reading, server-side apply with retries, deletes with preconditions, waits. Must not know which objects matter.
 
+mod board;
 mod exact;
 pub mod objects;
 mod wait;
@@ -24,6 +25,7 @@ use kube::{
 
 use crate::{Error, FIELD_MANAGER, Kind, Result};
 
+pub use board::{Board, Slot};
 pub use exact::Exact;
 pub use wait::{Pending, condition, poll, replicas_ready};
 

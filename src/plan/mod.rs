@@ -36,12 +36,16 @@ pub mod id {
     pub const OWN_IMAGE: &str = "own-image";
     /// Registry container.
     pub const REGISTRY: &str = "registry";
-    /// Node and load-balancer images in the engine.
+    /// Node image in the engine.
     pub const NODE_IMAGE: &str = "node-image";
+    /// Load balancer's image in the engine.
+    pub const LOAD_BALANCER_IMAGE: &str = "load-balancer-image";
     /// kind cluster.
     pub const TEMPORARY_CLUSTER: &str = "temporary-cluster";
-    /// Cluster API and Flux in the temporary cluster.
+    /// Cluster API in the temporary cluster.
     pub const TEMPORARY_PROVIDERS: &str = "temporary-providers";
+    /// Flux in the temporary cluster.
+    pub const TEMPORARY_FLUX: &str = "temporary-flux";
     /// First control-plane machine of the new cluster.
     pub const CONTROL_PLANE: &str = "control-plane";
     /// All machines of the new cluster.
@@ -205,10 +209,10 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
             .map(|c| c.name.clone())
             .collect()
     };
-    let seed = |which: fn(&Component) -> bool| -> Vec<String> {
+    let seed = |target: Target, which: fn(&Component) -> bool| -> Vec<String> {
         let seeds = components
             .iter()
-            .filter(|c| c.stage == Stage::Seed && c.clusters.contains(&Target::Management));
+            .filter(|c| c.stage == Stage::Seed && c.clusters.contains(&target));
         seeds.filter(|c| which(c)).map(|c| c.name.clone()).collect()
     };
     let addons = names(Stage::ClusterAddon, Target::Management);
@@ -237,8 +241,15 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
     );
     add(
         id::NODE_IMAGE,
-        "node images in the engine".into(),
+        "node image in the engine".into(),
         &[],
+        vec![],
+    );
+    // After the node image, which the engine should read alone: everything waits for that one.
+    add(
+        id::LOAD_BALANCER_IMAGE,
+        "load balancer's image in the engine".into(),
+        &[id::NODE_IMAGE],
         vec![],
     );
     add(
@@ -249,28 +260,37 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
     );
     add(
         id::TEMPORARY_PROVIDERS,
-        "Cluster API and Flux in the temporary cluster".into(),
+        "Cluster API in the temporary cluster".into(),
         &[id::TEMPORARY_CLUSTER],
-        names(Stage::Seed, Target::Temporary),
+        seed(Target::Temporary, |c| c.cluster_api_provider.is_some()),
+    );
+    // Not before Cluster API: it has time while the first machine comes up.
+    add(
+        id::TEMPORARY_FLUX,
+        "Flux in the temporary cluster".into(),
+        &[id::TEMPORARY_PROVIDERS],
+        seed(Target::Temporary, |c| c.cluster_api_provider.is_none()),
     );
     let version = kubernetes_version(document, catalog)?;
     add(
         id::CONTROL_PLANE,
         format!("first control-plane machine, Kubernetes {version}"),
-        &[id::TEMPORARY_PROVIDERS],
+        &[id::TEMPORARY_PROVIDERS, id::LOAD_BALANCER_IMAGE],
         vec![],
     );
     add(
         id::FLUX,
         "Flux in the new cluster".into(),
         &[id::CONTROL_PLANE],
-        seed(|c| c.cluster_api_provider.is_none() && c.name != "mctl"),
+        seed(Target::Management, |c| {
+            c.cluster_api_provider.is_none() && c.name != "mctl"
+        }),
     );
     add(
         id::PROVIDERS,
         "Cluster API in the new cluster".into(),
         &[id::CONTROL_PLANE],
-        seed(|c| c.cluster_api_provider.is_some()),
+        seed(Target::Management, |c| c.cluster_api_provider.is_some()),
     );
     let mut before_pivot = vec![id::PROVIDERS.to_owned(), id::MACHINES.to_owned()];
     for name in &addons {
@@ -278,7 +298,7 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
         add(
             &id,
             format!("{name} in the new cluster, by Flux from the temporary one"),
-            &[id::CONTROL_PLANE],
+            &[id::CONTROL_PLANE, id::TEMPORARY_FLUX],
             vec![name.clone()],
         );
         before_pivot.push(id);
@@ -300,7 +320,7 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
         id::MANAGER,
         "mctl as manager in the new cluster".into(),
         &[id::CONTROL_PLANE],
-        seed(|c| c.name == "mctl"),
+        seed(Target::Management, |c| c.name == "mctl"),
     );
     // Before the pivot, and before Flux is ready: the platform comes up while Cluster API does. The manager leaves the
     // Cluster API objects alone until they are there and free.
@@ -427,7 +447,7 @@ mod tests {
                 );
             }
         }
-        assert_eq!(plan.steps.len(), 17);
+        assert_eq!(plan.steps.len(), 19);
     }
 
     #[test]

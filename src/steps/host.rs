@@ -14,7 +14,8 @@ use tokio::{net::TcpStream, time::Instant};
 
 use super::shared::{REGISTRY_PORT, Shared};
 use crate::{
-    Error, GROUP, Kind, Result,
+    Error, GROUP, Result,
+    bundle::Bundle,
     engine::{Observation, Step},
     environment::ImageTag,
     error::Context,
@@ -224,129 +225,136 @@ fn address(container: &Value) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, REGISTRY_PORT))
 }
 
-/// Node and load-balancer images in the engine, from the bundle under mctl's own names, else as upstream publishes them.
+/// Node image in the engine, from the bundle under mctl's own name, else as upstream publishes it.
 pub struct NodeImage(pub Arc<Shared>);
 
+/// Load balancer's image in the engine, likewise; Cluster API pulls it itself when there is no bundle.
+pub struct LoadBalancerImage(pub Arc<Shared>);
+
 /// An image of the bundle and its name in the engine.
+#[derive(Clone)]
 struct Load {
     from: String,
     to: String,
 }
 
 impl NodeImage {
-    fn loads(&self) -> Result<(Load, Option<Load>)> {
+    fn load(&self) -> Result<Load> {
         let shared = &self.0;
-        let provider = shared
-            .catalog
-            .providers
-            .get(shared.request.document.spec.provider.name())
-            .ok_or_else(|| Error::new(Kind::Internal, "the provider is not in the catalog"))?;
         let docker = shared.request.document.spec.provider.docker.as_ref();
-        let node = docker
+        let profile = shared.catalog.profile.as_ref();
+        let from = docker
             .and_then(|d| d.node_image.clone())
-            .or_else(|| {
-                shared
-                    .catalog
-                    .profile
-                    .as_ref()
-                    .and_then(|p| p.node_image.clone())
-            })
-            .unwrap_or_else(|| {
-                provider
-                    .node_image
-                    .replace("{version}", &shared.kubernetes_version)
-            });
-        let repository = shared.image_repository();
-        let node_load = Load {
-            to: format!("{repository}/node:{}", shared.kubernetes_version),
-            from: node,
+            .or_else(|| profile.and_then(|p| p.node_image.clone()));
+        let from = match from {
+            Some(image) => image,
+            None => shared
+                .catalog
+                .provider(&shared.request.document)?
+                .node_image
+                .replace("{version}", &shared.kubernetes_version),
         };
-        let balancer = provider
-            .images
-            .iter()
-            .find(|i| i.contains("/haproxy:"))
-            .map(|i| {
-                let tag = i.rsplit(':').next().unwrap_or_default();
-                Load {
-                    from: i.clone(),
-                    to: format!("{repository}/haproxy:{tag}"),
-                }
-            });
-        Ok((node_load, balancer))
+        let repository = shared.image_repository();
+        Ok(Load {
+            to: format!("{repository}/node:{}", shared.kubernetes_version),
+            from,
+        })
     }
+}
 
-    async fn has(&self, bundle: &crate::bundle::Bundle, load: &Load) -> Result<bool> {
-        let want = bundle.image_id(&load.from)?;
-        Ok(self
-            .0
-            .docker
-            .inspect("image", &load.to)
-            .await?
-            .is_some_and(|i| i["Id"] == want))
+impl LoadBalancerImage {
+    fn load(&self) -> Result<Option<Load>> {
+        let provider = self.0.catalog.provider(&self.0.request.document)?;
+        let image = provider.images.iter().find(|i| i.contains("/haproxy:"));
+        Ok(image.map(|image| {
+            let tag = image.rsplit(':').next().unwrap_or_default();
+            Load {
+                from: image.clone(),
+                to: format!("{}/haproxy:{tag}", self.0.image_repository()),
+            }
+        }))
     }
+}
+
+/// Whether the engine has exactly this image under this name.
+async fn has(shared: &Shared, bundle: &Bundle, load: &Load) -> Result<bool> {
+    let want = bundle.image_id(&load.from)?;
+    let found = shared.docker.inspect("image", &load.to).await?;
+    Ok(found.is_some_and(|i| i["Id"] == want))
+}
+
+async fn load(shared: &Shared, bundle: &Bundle, load: Load, progress: &dyn Progress) -> Result<()> {
+    if has(shared, bundle, &load).await? {
+        return Ok(());
+    }
+    progress.seen(&format!("loading {}", load.from));
+    let bundle = bundle.clone();
+    let name = load.from.clone();
+    shared
+        .docker
+        .load(move |to| {
+            bundle
+                .write_docker_archive(&load.from, &load.to, to)
+                .map(drop)
+        })
+        .await
+        .map_err(|e| Error::failed(format!("{name} cannot be loaded into the engine")).because(e))
 }
 
 #[async_trait]
 impl Step for NodeImage {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
-        let (node, balancer) = self.loads()?;
-        let Some(bundle) = &self.0.bundle else {
+        let load = self.load()?;
+        let (image, evidence) = match &self.0.bundle {
             // kind and Cluster API pull what is missing themselves.
-            self.0
-                .state
-                .update_environment(|e| e.node_image.clone_from(&node.from))?;
-            return Ok(Observation::Done(format!(
-                "{} from its registry",
-                node.from
-            )));
-        };
-        for load in std::iter::once(&node).chain(&balancer) {
-            if !self.has(bundle, load).await? {
-                return Ok(Observation::Missing(format!(
-                    "{} is not in the engine",
-                    load.from
-                )));
+            None => (
+                load.from.clone(),
+                format!("{} from its registry", load.from),
+            ),
+            Some(bundle) if has(&self.0, bundle, &load).await? => (load.to.clone(), load.to),
+            Some(_) => {
+                let why = format!("{} is not in the engine", load.from);
+                return Ok(Observation::Missing(why));
             }
-        }
-        self.0.state.update_environment(|e| {
-            e.node_image.clone_from(&node.to);
-            e.load_balancer_image =
-                balancer
-                    .as_ref()
-                    .and_then(|b| b.to.rsplit_once(':'))
-                    .map(|(name, tag)| ImageTag {
-                        repository: name.trim_end_matches("/haproxy").to_owned(),
-                        tag: tag.to_owned(),
-                    });
-        })?;
-        Ok(Observation::Done(node.to))
+        };
+        self.0.state.update_environment(|e| e.node_image = image)?;
+        Ok(Observation::Done(evidence))
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
-        let (node, balancer) = self.loads()?;
-        let Some(bundle) = &self.0.bundle else {
-            return Ok(());
-        };
-        for load in std::iter::once(node).chain(balancer) {
-            if self.has(bundle, &load).await? {
-                continue;
-            }
-            progress.seen(&format!("loading {}", load.from));
-            let bundle = bundle.clone();
-            let name = load.from.clone();
-            self.0
-                .docker
-                .load(move |to| {
-                    bundle
-                        .write_docker_archive(&load.from, &load.to, to)
-                        .map(drop)
-                })
-                .await
-                .map_err(|e| {
-                    Error::failed(format!("{name} cannot be loaded into the engine")).because(e)
-                })?;
+        match &self.0.bundle {
+            None => Ok(()),
+            Some(bundle) => load(&self.0, bundle, self.load()?, progress).await,
         }
-        Ok(())
+    }
+}
+
+#[async_trait]
+impl Step for LoadBalancerImage {
+    async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let (Some(bundle), Some(load)) = (&self.0.bundle, self.load()?) else {
+            return Ok(Observation::Done("from its registry".into()));
+        };
+        if !has(&self.0, bundle, &load).await? {
+            let why = format!("{} is not in the engine", load.from);
+            return Ok(Observation::Missing(why));
+        }
+        let (name, tag) = load.to.rsplit_once(':').unwrap_or((&load.to, ""));
+        let image = ImageTag {
+            repository: name.trim_end_matches("/haproxy").to_owned(),
+            tag: tag.to_owned(),
+        };
+        self.0
+            .state
+            .update_environment(|e| e.load_balancer_image = Some(image))?;
+        Ok(Observation::Done(load.to))
+    }
+
+    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
+        match (&self.0.bundle, self.load()?) {
+            (Some(bundle), Some(wanted)) => load(&self.0, bundle, wanted, progress).await,
+            _ => Ok(()),
+        }
     }
 }
 

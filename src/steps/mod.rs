@@ -39,8 +39,9 @@ fn implementation(
         id::OWN_IMAGE => Arc::new(host::OwnImage(shared)),
         id::REGISTRY => Arc::new(host::Registry(shared)),
         id::NODE_IMAGE => Arc::new(host::NodeImage(shared)),
+        id::LOAD_BALANCER_IMAGE => Arc::new(host::LoadBalancerImage(shared)),
         id::TEMPORARY_CLUSTER => Arc::new(temporary::TemporaryCluster(shared)),
-        id::TEMPORARY_PROVIDERS => Arc::new(seed::Seed {
+        id::TEMPORARY_PROVIDERS | id::TEMPORARY_FLUX => Arc::new(seed::Seed {
             shared,
             components,
             temporary: true,

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{Read, Seek, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -47,6 +48,8 @@ pub struct State {
     pub folder: PathBuf,
     /// Name of the cluster.
     pub cluster: String,
+    /// Steps that work at the same time must not lose each other's changes of the environment.
+    changing: Arc<Mutex<()>>,
 }
 
 /// Held while a command changes things; released when dropped or when the process dies.
@@ -80,6 +83,7 @@ impl State {
         Ok(Self {
             folder: root()?.join(cluster),
             cluster: cluster.to_owned(),
+            changing: Arc::default(),
         })
     }
 
@@ -194,6 +198,7 @@ impl State {
 
     /// Changes the facts.
     pub fn update_environment(&self, change: impl FnOnce(&mut Environment)) -> Result<Environment> {
+        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut environment = self.environment()?;
         change(&mut environment);
         self.write_json("environment.json", &environment)?;
@@ -251,5 +256,30 @@ impl State {
         private_folder(&self.folder)?;
         let bytes = serde_json::to_vec_pretty(value).context(|| format!("cannot write {name}"))?;
         write_private(&self.file(name), &bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_change_of_the_environment_is_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State {
+            folder: folder.path().join("golem"),
+            cluster: "golem".into(),
+            changing: Arc::default(),
+        };
+        std::thread::scope(|s| {
+            for _ in 0..8 {
+                s.spawn(|| {
+                    for _ in 0..20 {
+                        state.update_environment(|e| e.mirror.push('x')).unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(state.environment().unwrap().mirror.len(), 160);
     }
 }

@@ -90,7 +90,7 @@ pub fn flux(object: &DynamicObject) -> Readiness {
     };
     let message = c["message"].as_str().unwrap_or_default().replace('\n', " ");
     let reason = c["reason"].as_str().unwrap_or_default();
-    if observed < generation && c["status"] != "False" {
+    if observed < generation && c["status"] == "True" {
         return Readiness::Progressing(format!("generation {generation} is not observed yet"));
     }
     match c["status"].as_str() {

@@ -72,24 +72,30 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     result
 }
 
-/// One bootstrap by mctl, timed from command to end, and its removal, which is not.
+/// One bootstrap by mctl, timed from command to end, and its removal, which is not. As for the peer, the node image is in the
+/// engine and the registry is up when the time begins.
 fn bootstrap(
     mctl: &std::path::Path,
     bundle: &std::path::Path,
     engine: &stack::Engine,
 ) -> anyhow::Result<Duration> {
-    let mut command = Command::new(mctl);
-    command
-        .arg("bootstrap")
-        .arg("--config")
-        .arg(host::root().join("xtask/bench/document.yaml"));
-    command
-        .arg("--bundle")
-        .arg(bundle)
-        .args(["--yes", "--output", "lines"]);
-    engine.use_in(&mut command)?;
+    let bootstrap = |more: &[&str]| -> anyhow::Result<()> {
+        let mut command = Command::new(mctl);
+        command
+            .arg("bootstrap")
+            .arg("--config")
+            .arg(host::root().join("xtask/bench/document.yaml"))
+            .arg("--bundle")
+            .arg(bundle)
+            .args(["--yes", "--output", "lines"])
+            .args(more);
+        engine.use_in(&mut command)?;
+        host::run("bench", &mut command)
+    };
+    let prepared = bootstrap(&["--until", "load-balancer-image"])
+        .and_then(|()| bootstrap(&["--until", "registry"]));
     let started = Instant::now();
-    let result = host::run("bench", &mut command);
+    let result = prepared.and_then(|()| bootstrap(&[]));
     let time = started.elapsed();
     let mut command = Command::new(mctl);
     command.args(["destroy", CLUSTER, "--confirm", CLUSTER]);

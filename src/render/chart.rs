@@ -52,7 +52,8 @@ pub(super) fn objects(
         "kind": "HelmRelease",
         "metadata": metadata,
         "spec": {
-            "interval": component::interval(component),
+            // Often, because drift in what a chart brought is found by its release alone.
+            "interval": component.flux.interval.as_deref().unwrap_or("1m"),
             "timeout": component::timeout(component),
             "releaseName": chart.release,
             "targetNamespace": component.namespace,

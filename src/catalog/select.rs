@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Catalog, Component, Profile, Provider, assets, short_name};
+use super::{Catalog, Component, Profile, Provider, Ready, assets, short_name};
 use crate::{Error, Kind, Result, config::ManagementCluster};
 
 impl Catalog {
@@ -109,9 +109,38 @@ impl Catalog {
             None => Ok(self.provider(document)?.kubernetes_version.clone()),
         }
     }
+
+    /// Image of the machines under its upstream name: the document's, the profile's, or the provider's for the version.
+    pub fn node_image(&self, document: &ManagementCluster) -> Result<String> {
+        let docker = document.spec.provider.docker.as_ref();
+        let profile = self.profile.as_ref();
+        let named = docker
+            .and_then(|d| d.node_image.clone())
+            .or_else(|| profile.and_then(|p| p.node_image.clone()));
+        match named {
+            Some(image) => Ok(image),
+            None => {
+                let version = self.kubernetes_version(document)?;
+                let provider = self.provider(document)?;
+                Ok(provider.node_image.replace("{version}", &version))
+            }
+        }
+    }
 }
 
 impl Component {
+    /// Workloads that show that it is ready, each with its namespace.
+    pub fn workloads(&self) -> impl Iterator<Item = Ready> + '_ {
+        self.ready.iter().map(|r| Ready {
+            namespace: Some(
+                r.namespace
+                    .clone()
+                    .unwrap_or_else(|| self.namespace.clone()),
+            ),
+            ..r.clone()
+        })
+    }
+
     /// Bytes of a manifest named `vendor:…`, `own:…` or `raw:…`.
     pub fn manifest(&self, manifest: &str) -> Option<assets::Bytes> {
         match manifest.split_once(':')? {

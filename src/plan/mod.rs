@@ -169,35 +169,6 @@ fn is_enabled(document: &ManagementCluster, catalog: &Catalog, component: &Compo
     !without && catalog.is_enabled(document, component)
 }
 
-/// The Kubernetes version the cluster gets: document, then profile, then provider default.
-pub fn kubernetes_version(document: &ManagementCluster, catalog: &Catalog) -> Result<String> {
-    document
-        .spec
-        .kubernetes_version
-        .clone()
-        .or_else(|| {
-            catalog
-                .profile
-                .as_ref()
-                .and_then(|p| p.kubernetes_version.clone())
-        })
-        .or_else(|| {
-            catalog
-                .providers
-                .get(document.spec.provider.name())
-                .map(|p| p.kubernetes_version.clone())
-        })
-        .ok_or_else(|| {
-            Error::new(
-                Kind::Internal,
-                format!(
-                    "no provider `{}` in the catalog",
-                    document.spec.provider.name()
-                ),
-            )
-        })
-}
-
 /// Steps of a bootstrap.
 pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan> {
     let cluster = document.metadata.name.clone().unwrap_or_default();
@@ -271,7 +242,7 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
         &[id::TEMPORARY_PROVIDERS],
         seed(Target::Temporary, |c| c.cluster_api_provider.is_none()),
     );
-    let version = kubernetes_version(document, catalog)?;
+    let version = catalog.kubernetes_version(document)?;
     add(
         id::CONTROL_PLANE,
         format!("first control-plane machine, Kubernetes {version}"),

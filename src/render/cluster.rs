@@ -49,22 +49,12 @@ pub(super) fn render(context: Context<'_>) -> Result<Vec<DynamicObject>> {
         .collect()
 }
 
-/// Image of the machines: as the engine knows it, else the document's, the profile's, the provider's for the version.
+/// Image of the machines: as the engine knows it, else under its upstream name.
 fn node_image(context: Context<'_>) -> Result<String> {
-    let docker = context.document.spec.provider.docker.as_ref();
-    let profile = context.catalog.profile.as_ref();
-    let known = Some(context.environment.node_image.clone())
-        .filter(|i| !i.is_empty())
-        .or_else(|| docker.and_then(|d| d.node_image.clone()))
-        .or_else(|| profile.and_then(|p| p.node_image.clone()));
-    Ok(match known {
-        Some(image) => image,
-        None => {
-            let version = context.catalog.kubernetes_version(context.document)?;
-            let provider = context.catalog.provider(context.document)?;
-            provider.node_image.replace("{version}", &version)
-        }
-    })
+    match context.environment.node_image.as_str() {
+        "" => context.catalog.node_image(context.document),
+        known => Ok(known.to_owned()),
+    }
 }
 
 /// Appends a digest of its content to each marked object's name, and follows in every reference to it.

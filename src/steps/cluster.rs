@@ -7,7 +7,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::{
-    seed::{object, wait_for_workloads, workloads, workloads_ready},
+    seed::{object, wait_for_workloads, workloads_ready},
     shared::{FLUX, ORGANIZATION, STALL, Shared, cluster_kind, helm_release_kind, kind},
     state::MANAGEMENT,
 };
@@ -244,7 +244,7 @@ impl Step for Addon {
             return Ok(Observation::Missing(why));
         }
         let management = self.shared.management().await?;
-        let workloads: Vec<_> = workloads(component).collect();
+        let workloads: Vec<_> = component.workloads().collect();
         if let Err(why) = workloads_ready(management, &workloads).await? {
             return Ok(Observation::Missing(why));
         }
@@ -289,7 +289,7 @@ impl Step for Addon {
             )
             .await?;
         let management = self.shared.management().await?;
-        let workloads: Vec<_> = workloads(component).collect();
+        let workloads: Vec<_> = component.workloads().collect();
         wait_for_workloads(management, &workloads, progress).await?;
         self.let_go(temporary, progress).await
     }

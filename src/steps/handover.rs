@@ -144,13 +144,13 @@ impl Step for Handover {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let management = self.0.management().await?;
-        let mut document = self.0.request.document.clone();
+        let mut spec = self.0.request.document.spec.clone();
         // The version is written down, so that another profile or catalog never changes it silently.
-        document.spec.kubernetes_version = Some(self.0.kubernetes_version.clone());
+        spec.kubernetes_version = Some(self.0.kubernetes_version.clone());
         let value = json!({
             "apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ManagementCluster",
             "metadata": {"name": self.0.name(), "namespace": MANAGER_NAMESPACE},
-            "spec": document.spec,
+            "spec": spec,
         });
         // The document may be edited by people from now on: created once, never forced over their changes.
         if management

@@ -241,19 +241,7 @@ struct Load {
 impl NodeImage {
     fn load(&self) -> Result<Load> {
         let shared = &self.0;
-        let docker = shared.request.document.spec.provider.docker.as_ref();
-        let profile = shared.catalog.profile.as_ref();
-        let from = docker
-            .and_then(|d| d.node_image.clone())
-            .or_else(|| profile.and_then(|p| p.node_image.clone()));
-        let from = match from {
-            Some(image) => image,
-            None => shared
-                .catalog
-                .provider(&shared.request.document)?
-                .node_image
-                .replace("{version}", &shared.kubernetes_version),
-        };
+        let from = shared.catalog.node_image(&shared.request.document)?;
         let repository = shared.image_repository();
         Ok(Load {
             to: format!("{repository}/node:{}", shared.kubernetes_version),

@@ -125,7 +125,7 @@ impl Set {
             })?;
             let rendered = render::component(shared.context(&environment), component, target)?;
             // A workload counts only where it is rendered: the temporary cluster gets less.
-            set.ready.extend(workloads(component).filter(|r| {
+            set.ready.extend(component.workloads().filter(|r| {
                 rendered.objects.iter().any(|o| {
                     crate::ports::kubernetes::kind(o) == r.kind
                         && o.metadata.name.as_deref() == Some(&r.name)
@@ -181,18 +181,6 @@ impl Set {
         }))?;
         cluster.apply(&marker, progress).await.map(drop)
     }
-}
-
-/// Workloads that show that a component is ready, each with its namespace.
-pub fn workloads(component: &Component) -> impl Iterator<Item = Ready> + '_ {
-    component.ready.iter().map(|r| Ready {
-        namespace: Some(
-            r.namespace
-                .clone()
-                .unwrap_or_else(|| component.namespace.clone()),
-        ),
-        ..r.clone()
-    })
 }
 
 /// Whether all workloads are ready, or what the first one lacks.

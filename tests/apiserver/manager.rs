@@ -14,7 +14,7 @@ use kube::{
 use mctl::{
     catalog::{Catalog, Target},
     config::ManagementCluster,
-    environment::{Endpoint, Environment},
+    environment::Environment,
     manager::{
         Options,
         kinds::{
@@ -29,7 +29,7 @@ use mctl::{
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use crate::server::ApiServer;
+use crate::{environment, server::ApiServer};
 
 const NAME: &str = "golem";
 
@@ -114,20 +114,6 @@ impl World {
                 .any(|c| c["type"] == type_ && c["status"] == status && c["reason"] == reason)
         })
         .await;
-    }
-}
-
-fn environment(authority: &Authority) -> Environment {
-    Environment {
-        ca_certificate: authority.certificate.clone(),
-        mirror: "mctl-golem-registry:5000".into(),
-        mctl_image: "mctl.giantswarm.io/mctl:0.1.0".into(),
-        control_plane_endpoint: Some(Endpoint {
-            host: "172.18.0.3".into(),
-            port: 6443,
-        }),
-        engine_socket: "/var/run/docker.sock".into(),
-        ..Environment::default()
     }
 }
 
@@ -219,7 +205,7 @@ async fn keeps_the_cluster_as_its_document_says() {
         admin,
     };
     let authority = Authority::new("mctl golem").unwrap();
-    let environment = environment(&authority);
+    let environment = environment(&authority.certificate);
     prepare(&world, &environment, &authority).await;
     println!("prepared");
 

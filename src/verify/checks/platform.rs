@@ -21,14 +21,14 @@ pub(super) fn workloads(c: &Context<'_>) -> Checked {
         if !component.clusters.contains(&Target::Management) {
             continue;
         }
-        for ready in &component.ready {
+        for ready in component.workloads() {
             let all = match ready.kind.as_str() {
                 "Deployment" => read(&c.facts.deployments, "Deployments")?,
                 "DaemonSet" => read(&c.facts.daemon_sets, "DaemonSets")?,
                 _ => read(&c.facts.stateful_sets, "StatefulSets")?,
             };
             count += 1;
-            let namespace = ready.namespace.as_deref().unwrap_or(&component.namespace);
+            let namespace = ready.namespace.unwrap_or_default();
             let id = format!("{namespace}/{}", ready.name);
             match all.iter().find(|o| key(o) == id) {
                 None => not_ready.push(format!("{}: no {} {id}", component.name, ready.kind)),

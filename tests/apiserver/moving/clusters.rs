@@ -7,11 +7,12 @@ use kube::{
 use mctl::{
     catalog::{Catalog, Target},
     config::ManagementCluster,
-    environment::{Endpoint, Environment},
     ports::kubernetes::{Cluster, gvk, kind},
     render::{self, Context},
 };
 use serde_json::{Value, json};
+
+use crate::environment;
 
 const CORE: &str = "cluster.x-k8s.io";
 const INFRASTRUCTURE: &str = "infrastructure.cluster.x-k8s.io";
@@ -57,23 +58,12 @@ fn document(name: &str, size: Size) -> ManagementCluster {
     .unwrap()
 }
 
-fn environment() -> Environment {
-    Environment {
-        ca_certificate: "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n".into(),
-        mirror: "mctl-golem-registry:5000".into(),
-        mctl_image: "mctl.giantswarm.io/mctl:0.1.0".into(),
-        control_plane_endpoint: Some(Endpoint {
-            host: "172.18.0.3".into(),
-            port: 6443,
-        }),
-        engine_socket: "/var/run/docker.sock".into(),
-        ..Environment::default()
-    }
-}
+/// Stands for the certificate authority, which no move looks into.
+const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
 
 /// The definitions of Cluster API and its providers, without the conversion that nobody would answer here.
 pub fn definitions() -> Vec<DynamicObject> {
-    let (catalog, environment) = (Catalog::embedded().unwrap(), environment());
+    let (catalog, environment) = (Catalog::embedded().unwrap(), environment(AUTHORITY));
     let size = Size {
         control_plane: 1,
         workers: 1,
@@ -113,7 +103,7 @@ impl Maker<'_> {
     pub async fn cluster(&self, name: &str, size: Size) {
         let (catalog, environment, document) = (
             Catalog::embedded().unwrap(),
-            environment(),
+            environment(AUTHORITY),
             document(name, size),
         );
         let mut objects = render::cluster(Context {

@@ -128,7 +128,8 @@ impl Mctl {
             .unwrap()
             .read_to_string(&mut text)
             .unwrap();
-        panic!("bootstrap ended before step {step}: {text}");
+        let status = child.wait().unwrap();
+        panic!("bootstrap ended before step {step} ({status}): {text}");
     }
 
     pub fn bootstrap_killed_in(&self, step: &str, after: Duration) {

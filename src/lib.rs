@@ -21,6 +21,7 @@ pub mod pki;
 pub mod plan;
 pub mod ports;
 pub mod preflight;
+pub mod prepare;
 pub mod registry;
 pub mod render;
 pub mod report;

@@ -5,13 +5,18 @@ use std::{io::IsTerminal, sync::Arc};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use super::input::{self, Input};
+use super::{
+    input::Input,
+    preflight,
+    verify::{Output::Json, show},
+};
 use crate::{
     Error, Kind, Result,
     engine::{self, Outcome, view::RunView},
     env,
     ports::{docker::Docker, process::System},
-    preflight,
+    preflight::counts,
+    prepare::Prepared,
     report::{self, printer, summary},
     steps::{
         self, Shared,
@@ -40,26 +45,29 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args) -> Result<()> {
-    let read = input::read(&args.input)?;
-    let name = read.document.cluster_name()?;
+    let read = args.input.prepare()?;
+    let name = read.name.clone();
     let state = State::at(&name)?;
     let earlier = state.request()?;
     let engine_address =
         env::get("DOCKER_HOST").or_else(|| earlier.as_ref().and_then(|r| r.engine.clone()));
     let docker = Docker::new(Arc::new(System), engine_address.clone());
     let run = earlier.as_ref().map_or_else(new_run, |r| r.run.clone());
-    preflight::check(&read, &docker, &state, earlier.as_ref()).await?;
+    let findings = preflight::gate(&read, &docker, &state, earlier.as_ref(), &again(&args)).await?;
     let plan = match &args.until {
         Some(step) => read.plan.until(step)?,
         None => read.plan.clone(),
     };
+    if args.dry_run && args.output == report::Output::Json {
+        return show(Json, &preflight::Report::new(&name, findings), String::new);
+    }
     if args.dry_run {
-        printer::out(&format!(
-            "all checks pass; {} steps, Kubernetes {}; `mctl plan` shows them. Nothing was changed.",
+        return printer::out(&format!(
+            "nothing stands in the way ({}); {} steps, Kubernetes {}; `mctl plan` shows them. Nothing was changed.",
+            counts(&findings),
             plan.steps.len(),
             plan.kubernetes_version
         ));
-        return Ok(());
     }
     confirm(&args, &read, earlier.is_some())?;
 
@@ -101,7 +109,7 @@ fn new_run() -> String {
 }
 
 /// Asks on a terminal; without one `--yes` is needed. Going on with an earlier run asks nothing.
-fn confirm(args: &Args, read: &input::Read, resumes: bool) -> Result<()> {
+fn confirm(args: &Args, read: &Prepared, resumes: bool) -> Result<()> {
     if args.yes || resumes {
         return Ok(());
     }
@@ -203,9 +211,5 @@ fn finish(args: &Args, name: &str, outcome: Outcome, view: &RunView) -> Result<(
 
 /// The command that goes on.
 fn again(args: &Args) -> String {
-    let mut line = format!("mctl bootstrap --config {}", args.input.config.display());
-    if let Some(bundle) = &args.input.bundle {
-        line.push_str(&format!(" --bundle {}", bundle.display()));
-    }
-    line
+    args.input.again("bootstrap")
 }

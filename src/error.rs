@@ -108,6 +108,7 @@ struct Diagnostic {
     fixes: Vec<String>,
     state: Option<String>,
     detail: Option<String>,
+    passing: bool,
 }
 
 impl Error {
@@ -121,6 +122,7 @@ impl Error {
             fixes: Vec::new(),
             state: None,
             detail: None,
+            passing: false,
         }))
     }
 
@@ -182,6 +184,18 @@ impl Error {
             d.fixes.push(fix.to_owned());
         }
         self
+    }
+
+    /// Marks what passes by itself: nobody answered, or only for now not. Nothing follows from it about what was asked for.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.0.passing = true;
+        self
+    }
+
+    /// True if it passes by itself.
+    pub fn is_passing(&self) -> bool {
+        self.0.passing
     }
 
     /// Its kind.

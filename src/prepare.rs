@@ -13,7 +13,7 @@ use crate::{
     config::{self, Cidr, ClusterName, ManagementCluster},
     error::About,
     plan::{self, Plan},
-    ports::docker::Docker,
+    ports::{Ports, docker::Docker},
     preflight::{
         self, Finding,
         facts::{Earlier, Offer, Unknown, Wanted},
@@ -125,6 +125,7 @@ impl Prepared {
     /// Looks at engine and host, and judges all that is known.
     pub async fn findings(
         &self,
+        ports: &Ports,
         docker: &Docker,
         state: &State,
         earlier: Option<&Request>,
@@ -133,7 +134,7 @@ impl Prepared {
             file: state.file("request.json"),
             differs: earlier.document.spec != self.document.spec,
         });
-        let facts = preflight::look(self.wanted(earlier)?, docker).await;
+        let facts = preflight::look(self.wanted(earlier)?, ports, docker).await;
         Ok(preflight::judge(&facts))
     }
 

@@ -12,6 +12,7 @@ mod plan;
 mod preflight;
 mod registry;
 mod status;
+mod tied;
 mod verify;
 
 use std::{io::IsTerminal, process::ExitCode};
@@ -59,6 +60,9 @@ enum Command {
     /// Write, check and describe the document, a ManagementCluster in YAML
     #[command(subcommand)]
     Config(config::Args),
+    /// Run a program that ends with whoever started it
+    #[command(hide = true)]
+    Tied(tied::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -157,6 +161,7 @@ impl Command {
             Self::Bundle(_) => reads("mctl bundle"),
             Self::Config(_) => reads("mctl config"),
             Self::Completions(_) => reads("mctl completions"),
+            Self::Tied(_) => reads("mctl tied"),
             Self::Manager(_) => serves("mctl manager"),
             Self::Registry(_) => serves("mctl registry"),
         }
@@ -166,6 +171,7 @@ impl Command {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Completions(args) => completions::run(&args),
+        Command::Tied(args) => tied::run(&args),
         Command::Config(args) => {
             let mut text = Vec::new();
             config::run(&args, &mut text)?;

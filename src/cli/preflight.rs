@@ -1,7 +1,5 @@
 //! `mctl preflight`: every check before a bootstrap, with evidence and fix. Must not contain the checks.
 
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use super::{
@@ -12,7 +10,7 @@ use crate::{
     Result,
     config::ClusterName,
     env,
-    ports::{docker::Docker, process::System},
+    ports::{Ports, docker::Docker},
     preflight::{self, Finding, Verdict},
     prepare::Prepared,
     report::printer,
@@ -59,8 +57,11 @@ pub async fn run(args: Args) -> Result<()> {
     let earlier = state.request()?;
     let engine =
         env::get("DOCKER_HOST").or_else(|| earlier.as_ref().and_then(|r| r.engine.clone()));
-    let docker = Docker::new(Arc::new(System), engine);
-    let findings = prepared.findings(&docker, &state, earlier.as_ref()).await?;
+    let ports = Ports::real();
+    let docker = Docker::new(ports.processes.clone(), engine);
+    let findings = prepared
+        .findings(&ports, &docker, &state, earlier.as_ref())
+        .await?;
     let report = Report::new(&prepared.name, findings);
     show(args.output, &report, || {
         let all = preflight::text(&report.findings, |_| true);
@@ -72,12 +73,13 @@ pub async fn run(args: Args) -> Result<()> {
 /// The gate in front of a bootstrap: what is tight is told, what is bad stops it.
 pub(super) async fn gate(
     prepared: &Prepared,
+    ports: &Ports,
     docker: &Docker,
     state: &State,
     earlier: Option<&Request>,
     again: &str,
 ) -> Result<Vec<Finding>> {
-    let findings = prepared.findings(docker, state, earlier).await?;
+    let findings = prepared.findings(ports, docker, state, earlier).await?;
     let tight = preflight::text(&findings, |v| v == Verdict::Tight);
     if !tight.is_empty() {
         printer::err(tight.trim_end());

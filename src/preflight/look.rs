@@ -20,7 +20,10 @@ use crate::{
     config::Cidr,
     env,
     ports::{
+        Ports,
+        clock::Clock,
         docker::{Docker, LABEL},
+        network::Network,
         process::{Command, Output},
     },
     registry::own_image::OwnImage,
@@ -31,33 +34,34 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks at everything; what cannot be seen is unknown, with the reason.
-pub async fn look(mut wanted: Wanted, docker: &Docker) -> Facts {
+pub async fn look(mut wanted: Wanted, ports: &Ports, docker: &Docker) -> Facts {
     for (path, there) in &mut wanted.mounts {
         *there = Path::new(path).exists();
     }
     let own = tokio::task::spawn_blocking(OwnImage::of_this_executable);
-    let engine = engine(&wanted, docker).await;
+    let engine = engine(&wanted, docker, ports.clock.as_ref()).await;
     wanted.own_image = match own.await {
         Ok(Ok(_)) => Ok(()),
         Ok(Err(e)) => Err(Unknown(e.line())),
         Err(e) => Err(Unknown(e.to_string())),
     };
-    let host = tokio::task::spawn_blocking(host).await;
+    let (network, now) = (ports.network.clone(), ports.clock.now());
+    let host = tokio::task::spawn_blocking(move || host(network.as_ref(), now)).await;
     Facts {
         wanted,
         engine,
-        host: host.unwrap_or_else(|e| nothing_of_the_host(&e.to_string())),
+        host: host.unwrap_or_else(|e| nothing_of_the_host(&e.to_string(), now)),
     }
 }
 
-async fn engine(wanted: &Wanted, docker: &Docker) -> Engine {
+async fn engine(wanted: &Wanted, docker: &Docker, clock: &dyn Clock) -> Engine {
     let address = match &docker.host {
         Some(host) => host.clone(),
         None => context(docker)
             .await
             .unwrap_or_else(|| "the docker command's default".into()),
     };
-    let mut answer = info(docker).await;
+    let mut answer = info(docker, clock).await;
     if let Ok(answer) = &mut answer {
         let (networks, machines, registry) = tokio::join!(
             networks(docker),
@@ -72,17 +76,12 @@ async fn engine(wanted: &Wanted, docker: &Docker) -> Engine {
     Engine { address, answer }
 }
 
-async fn run(docker: &Docker, args: &[&str]) -> Result<Output, String> {
-    let command = Command::new("docker", args.iter().copied());
-    match tokio::time::timeout(PATIENCE, docker.run_command(command)).await {
-        Ok(Ok(out)) => Ok(out),
-        Ok(Err(e)) => Err(e.line()),
-        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-    }
-}
-
 async fn ask(docker: &Docker, args: &[&str]) -> Fact<String> {
-    let out = run(docker, args).await.map_err(Unknown)?;
+    let command = Command::new("docker", args.iter().copied()).within(PATIENCE);
+    let out = docker
+        .run_command(command)
+        .await
+        .map_err(|e| Unknown(e.line()))?;
     if out.code == 0 {
         Ok(out.stdout)
     } else {
@@ -104,19 +103,15 @@ async fn context(docker: &Docker) -> Option<String> {
     Some(text.trim().to_owned()).filter(|t| !t.is_empty())
 }
 
-async fn info(docker: &Docker) -> Result<Answer, NoAnswer> {
-    let command = Command::new("docker", ["info", "--format", "{{json .}}"]);
-    let before = Timestamp::now();
-    let out = match tokio::time::timeout(PATIENCE, docker.run_command(command)).await {
-        Ok(Ok(out)) => out,
-        Ok(Err(e)) if e.kind() == Kind::Preflight => return Err(NoAnswer::NoCommand(e.line())),
-        Ok(Err(e)) => return Err(NoAnswer::Silent(e.line())),
-        Err(_) => {
-            let why = format!("no answer within {} s", PATIENCE.as_secs());
-            return Err(NoAnswer::Silent(why));
-        }
+async fn info(docker: &Docker, clock: &dyn Clock) -> Result<Answer, NoAnswer> {
+    let command = Command::new("docker", ["info", "--format", "{{json .}}"]).within(PATIENCE);
+    let before = clock.now();
+    let out = match docker.run_command(command).await {
+        Ok(out) => out,
+        Err(e) if e.kind() == Kind::Preflight => return Err(NoAnswer::NoCommand(e.line())),
+        Err(e) => return Err(NoAnswer::Silent(e.line())),
     };
-    answer(&out, before, Timestamp::now())
+    answer(&out, before, clock.now())
 }
 
 /// Reads what `docker info` printed between two moments.
@@ -147,7 +142,6 @@ pub(super) fn answer(
         return Err(NoAnswer::Silent(last_line(&said)));
     }
     let status = value["DriverStatus"].to_string();
-    let components = value.to_string().to_lowercase();
     Ok(Answer {
         name: text("Name"),
         operating_system: text("OperatingSystem"),
@@ -156,6 +150,7 @@ pub(super) fn answer(
         cgroup: text("CgroupVersion"),
         storage: text("Driver"),
         containerd_store: status.contains("io.containerd.snapshotter"),
+        podman: text("DockerRootDir").contains("/containers/storage"),
         root: PathBuf::from(text("DockerRootDir")),
         memory: value["MemTotal"].as_u64().unwrap_or_default(),
         processors: value["NCPU"].as_u64().unwrap_or_default(),
@@ -165,7 +160,6 @@ pub(super) fn answer(
             .parse()
             .ok()
             .map(|at| ahead(at, before, after)),
-        podman: components.contains("podman"),
         version,
         ..Answer::default()
     })
@@ -188,11 +182,8 @@ async fn networks(docker: &Docker) -> Fact<BTreeMap<String, Vec<Cidr>>> {
     if names.is_empty() {
         return Ok(BTreeMap::new());
     }
-    let text = ask(
-        docker,
-        &[&["network", "inspect"], names.as_slice()].concat(),
-    )
-    .await?;
+    let args = [["network", "inspect"].as_slice(), names.as_slice()].concat();
+    let text = ask(docker, &args).await?;
     let all: Vec<Value> = serde_json::from_str(&text)
         .map_err(|e| Unknown(format!("its answer cannot be read: {e}")))?;
     Ok(all
@@ -222,12 +213,12 @@ async fn machines(docker: &Docker, name: &str) -> Fact<Vec<String>> {
 }
 
 async fn registry(docker: &Docker, name: &str) -> Fact<Option<bool>> {
-    let registry = format!("mctl-{name}-registry");
-    let container = docker.inspect("container", &registry);
-    match tokio::time::timeout(PATIENCE, container).await {
-        Ok(Ok(found)) => Ok(found.map(|c| c["Config"]["Labels"][LABEL] == name)),
-        Ok(Err(e)) => Err(Unknown(e.line())),
-        Err(_) => Err(Unknown::new("the engine did not answer in time")),
+    match docker
+        .inspect("container", &format!("mctl-{name}-registry"))
+        .await
+    {
+        Ok(found) => Ok(found.map(|c| c["Config"]["Labels"][LABEL] == name)),
+        Err(e) => Err(Unknown(e.line())),
     }
 }
 
@@ -259,10 +250,10 @@ fn host_name() -> String {
     uname.nodename().to_string_lossy().into_owned()
 }
 
-fn host() -> Host {
+fn host(network: &dyn Network, now: Timestamp) -> Host {
     Host {
         name: host_name(),
-        year: Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).year(),
+        year: year(now),
         state: env::state_folder()
             .map(|f| folder(&f))
             .map_err(|e| Unknown(e.line())),
@@ -281,7 +272,7 @@ fn host() -> Host {
             let names = t.lines().filter_map(|l| l.split_whitespace().last());
             names.map(str::to_owned).collect()
         }),
-        routes: read("/proc/net/route").map(|t| t.lines().filter_map(route).collect()),
+        routes: routes(network),
         resolvers: resolvers(),
         proxy: Proxy {
             set: ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"]
@@ -294,11 +285,11 @@ fn host() -> Host {
     }
 }
 
-fn nothing_of_the_host(why: &str) -> Host {
+fn nothing_of_the_host(why: &str, now: Timestamp) -> Host {
     let why = Unknown::new(why);
     Host {
         name: String::new(),
-        year: Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).year(),
+        year: year(now),
         state: Err(why.clone()),
         cache: Err(why.clone()),
         memory: Err(why.clone()),
@@ -310,6 +301,10 @@ fn nothing_of_the_host(why: &str) -> Host {
         resolvers: Err(why),
         proxy: Proxy::default(),
     }
+}
+
+fn year(now: Timestamp) -> i16 {
+    now.to_zoned(jiff::tz::TimeZone::UTC).year()
 }
 
 fn read(path: &str) -> Fact<String> {
@@ -331,15 +326,20 @@ fn available_memory() -> Fact<u64> {
         .ok_or_else(|| Unknown::new("/proc/meminfo does not tell"))
 }
 
-/// A line of `/proc/net/route`: addresses are hexadecimal, lowest byte first.
-pub(super) fn route(line: &str) -> Option<Route> {
-    let mut fields = line.split_whitespace();
-    let device = fields.next()?.to_owned();
-    let hex = |text: &str| u32::from_str_radix(text, 16).ok().map(u32::swap_bytes);
-    let to = hex(fields.next()?)?;
-    let mask = hex(fields.nth(5)?)?;
-    let to = Cidr::parse(&format!("{}/{}", Ipv4Addr::from(to), mask.count_ones()))?;
-    Some(Route { to, device })
+/// Routes of the host, as the port has them.
+fn routes(network: &dyn Network) -> Fact<Vec<Route>> {
+    let all = network
+        .routes()
+        .map_err(|e| Unknown(format!("the host's routes cannot be read: {e}")))?;
+    Ok(all
+        .into_iter()
+        .filter_map(|r| {
+            Some(Route {
+                to: Cidr::parse(&format!("{}/{}", r.network, r.prefix))?,
+                device: r.interface,
+            })
+        })
+        .collect())
 }
 
 /// Name servers; behind systemd's own address, those that it asks.

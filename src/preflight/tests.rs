@@ -552,21 +552,6 @@ fn what_engines_print_is_told_apart() {
 }
 
 #[test]
-fn routes_are_read_as_the_kernel_writes_them() {
-    let header =
-        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
-    assert_eq!(look::route(header), None);
-    let line = "docker0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0";
-    let route = look::route(line).unwrap();
-    assert_eq!(
-        (route.to, route.device.as_str()),
-        (cidr("172.17.0.0/16"), "docker0")
-    );
-    let default = "eth0\t00000000\t010012AC\t0003\t0\t0\t0\t00000000\t0\t0\t0";
-    assert_eq!(look::route(default).unwrap().to.prefix(), 0);
-}
-
-#[test]
 fn folders_are_tried_without_a_trace() {
     let folder = tempfile::tempdir().unwrap();
     let found = look::folder(&folder.path().join("not/there/yet"));

@@ -24,3 +24,4 @@ mod render_properties;
 mod render_schema;
 mod requests;
 mod samples;
+mod tied;

@@ -1,24 +1,19 @@
-//! `mctl bootstrap`: checks, lock, engine, report. A second call goes on where the first one stopped.
+//! `mctl bootstrap`: asks, has it done, shows it. A second call goes on where the first one stopped. Must not contain work.
 
 use std::{io::IsTerminal, sync::Arc};
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    env,
-    input::{self, Input},
-};
+use super::input::{self, Input};
 use crate::{
     Error, Kind, Result,
     engine::{self, Outcome, view::RunView},
-    ports::{docker::Docker, process::System},
-    preflight,
+    env,
+    ownership::Ownership,
+    ports::{Ports, process::Processes},
     report::{self, printer, summary},
-    steps::{
-        self, Shared,
-        state::{Request, State},
-    },
+    session::bootstrap::{self, Begin, Wish},
 };
 
 /// Options.
@@ -43,67 +38,50 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> Result<()> {
     let read = input::read(&args.input)?;
+    let question = format!(
+        "Create management cluster `{}` with Kubernetes {} in {} steps? [y/N] ",
+        read.plan.cluster,
+        read.plan.kubernetes_version,
+        read.plan.steps.len()
+    );
     let name = read.plan.cluster.clone();
-    let state = State::at(&name)?;
-    let earlier = state.request()?;
-    let engine_address =
-        env::get("DOCKER_HOST").or_else(|| earlier.as_ref().and_then(|r| r.engine.clone()));
-    let docker = Docker::new(Arc::new(System), engine_address.clone());
-    let run = earlier.as_ref().map_or_else(new_run, |r| r.run.clone());
-    preflight::check(&read, &docker, &state, earlier.as_ref()).await?;
-    let plan = match &args.until {
-        Some(step) => read.plan.until(step)?,
-        None => read.plan.clone(),
+    let ports = Ports::real();
+    let wish = Wish {
+        read,
+        until: args.until.clone(),
+        shell: env::get("DOCKER_HOST"),
+        dry: args.dry_run,
+    };
+    let ready = match bootstrap::begin(&ports, wish).await? {
+        Begin::Ready(ready) => ready,
+        Begin::Nothing(why) => {
+            printer::err(&why);
+            return Ok(());
+        }
     };
     if args.dry_run {
         printer::out(&format!(
             "all checks pass; {} steps, Kubernetes {}; `mctl plan` shows them. Nothing was changed.",
-            plan.steps.len(),
-            plan.kubernetes_version
+            ready.plan.steps.len(),
+            ready.plan.kubernetes_version
         ));
         return Ok(());
     }
-    confirm(&args, &read, earlier.is_some())?;
+    confirm(&args, &question, ready.resumes)?;
 
-    let _lock = state.lock()?;
-    let network_was_there = match earlier.as_ref().and_then(|r| r.network_was_there) {
-        Some(known) => known,
-        None => docker.inspect("network", "kind").await?.is_some(),
-    };
-    let request = Request {
-        document: read.document.clone(),
-        bundle: read.bundle.as_ref().map(|(path, _)| path.clone()),
-        run,
-        engine: engine_address,
-        network_was_there: Some(network_was_there),
-    };
-    state.set_request(&request)?;
-    let shared = Arc::new(Shared::new(
-        state.clone(),
-        request,
-        read.catalog,
-        read.plan.kubernetes_version,
-        Arc::new(System),
-        read.bundle.map(|(_, b)| b),
-    ));
-    let journal = state.journal()?;
     let (events, received) = unbounded_channel();
     let view = report::spawn(args.output, received);
     let cancel = CancellationToken::new();
-    let stop = on_signal(cancel.clone());
-    let outcome = engine::run(&plan, &steps::all(&plan, &shared), journal, events, cancel).await;
+    let stop = on_signal(cancel.clone(), ports.processes.clone());
+    let whole = args.until.is_none() || matches!(ready.owner, Ownership::Pivoted { .. });
+    let outcome = ready.run(events, cancel).await;
     stop.abort();
     let view = view.await.unwrap_or_default();
-    finish(&args, &name, outcome?, &view)
-}
-
-fn new_run() -> String {
-    // Time is enough: one host, one lock per cluster.
-    format!("{:x}", jiff::Timestamp::now().as_second())
+    finish(&args, &name, whole, outcome?, &view)
 }
 
 /// Asks on a terminal; without one `--yes` is needed. Going on with an earlier run asks nothing.
-fn confirm(args: &Args, read: &input::Read, resumes: bool) -> Result<()> {
+fn confirm(args: &Args, question: &str, resumes: bool) -> Result<()> {
     if args.yes || resumes {
         return Ok(());
     }
@@ -115,12 +93,7 @@ fn confirm(args: &Args, read: &input::Read, resumes: bool) -> Result<()> {
         .fix("add --yes")
         .state("nothing was changed"));
     }
-    printer::err(&format!(
-        "Create management cluster `{}` with Kubernetes {} in {} steps? [y/N] ",
-        read.plan.cluster,
-        read.plan.kubernetes_version,
-        read.plan.steps.len()
-    ));
+    printer::err(question);
     let mut answer = String::new();
     let _ = std::io::stdin().read_line(&mut answer);
     if matches!(answer.trim(), "y" | "Y" | "yes") {
@@ -131,7 +104,7 @@ fn confirm(args: &Args, read: &input::Read, resumes: bool) -> Result<()> {
 }
 
 /// First SIGINT or SIGTERM stops cleanly, a second one at once.
-fn on_signal(cancel: CancellationToken) -> tokio::task::JoinHandle<()> {
+pub(super) fn on_signal(cancel: CancellationToken) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut int), Ok(mut term)) = (
@@ -154,15 +127,15 @@ fn on_signal(cancel: CancellationToken) -> tokio::task::JoinHandle<()> {
     })
 }
 
-fn finish(args: &Args, name: &str, outcome: Outcome, view: &RunView) -> Result<()> {
+fn finish(args: &Args, name: &str, whole: bool, outcome: Outcome, view: &RunView) -> Result<()> {
     let again = again(args);
     match outcome {
         Outcome::Success => {
             if args.output != report::Output::Json {
                 printer::err(&format!("\n{}", summary::durations(view)));
-                if args.until.is_none() {
+                if whole {
                     printer::err(&format!(
-                        "management cluster `{name}` manages itself.\n  mctl status {name}\n  mctl verify {name}\n  export KUBECONFIG=$(mctl kubeconfig {name} --path)\n  mctl destroy {name}"
+                        "`{name}` manages itself.\n  mctl status {name}\n  mctl verify {name}\n  export KUBECONFIG=$(mctl kubeconfig {name} --path)\n  mctl destroy {name}"
                     ));
                 }
             }

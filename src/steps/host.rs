@@ -14,11 +14,12 @@ use tokio::{net::TcpStream, time::Instant};
 
 use super::shared::{REGISTRY_PORT, Shared};
 use crate::{
-    Error, GROUP, Result,
+    Error, GROUP, Kind, Result,
     bundle::Bundle,
     engine::{Observation, Step},
     environment::ImageTag,
     error::Context,
+    ownership::marks,
     ports::{
         docker::LABEL,
         files::{private_folder, write_mode, write_private},
@@ -94,13 +95,11 @@ impl Registry {
         let name = shared.registry_name();
         let folder = shared.state.file("registry");
         private_folder(&folder)?;
+        let authority = shared.state.authority()?;
         let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
         if !certificate.exists() || !key.exists() {
             // The manager in the cluster cannot reach the host, so nobody could renew it.
-            let leaf = shared
-                .state
-                .authority()?
-                .serving_for_life(std::slice::from_ref(&name))?;
+            let leaf = authority.serving_for_life(std::slice::from_ref(&name))?;
             write_private(&key, leaf.key.as_bytes())?;
             write_mode(&certificate, leaf.certificate.as_bytes(), 0o644)?;
         }
@@ -116,6 +115,8 @@ impl Registry {
             format!("--hostname={name}"),
             format!("--network={NETWORK}"),
             format!("--label={LABEL}={}", shared.name()),
+            format!("--label={}={}", marks::RUN, shared.request.run),
+            format!("--label={}={}", marks::CA, marks::ca_digest(&authority.certificate)),
             "--restart=unless-stopped".into(),
             "--read-only".into(),
             "--cap-drop=ALL".into(),
@@ -146,6 +147,22 @@ impl Registry {
         args.insert(0, format!("--label={RECIPE}={recipe}"));
         Ok(args)
     }
+
+    /// The registry of another run is not touched: whoever has it, owns the cluster's name on this engine.
+    fn is_mine(&self, found: &Value) -> Result<()> {
+        let run = found["Config"]["Labels"][marks::RUN].as_str();
+        if run == Some(&self.0.request.run) {
+            return Ok(());
+        }
+        let who = run.map_or_else(|| "somebody other than mctl".into(), |r| format!("run {r}"));
+        Err(Error::new(
+            Kind::Preflight,
+            format!("management cluster `{}` belongs to {who}, not to this run", self.0.name()),
+        )
+        .at(format!("container {}", self.0.registry_name()))
+        .fix("go on where that run was begun: same user, host and XDG_STATE_HOME")
+        .state("nothing of it was touched"))
+    }
 }
 
 #[async_trait]
@@ -155,6 +172,7 @@ impl Step for Registry {
         let Some(found) = self.0.docker.inspect("container", &name).await? else {
             return Ok(Observation::Missing(format!("no container {name}")));
         };
+        self.is_mine(&found)?;
         let wanted = self.arguments()?.remove(0);
         let label = format!(
             "--label={RECIPE}={}",
@@ -195,11 +213,18 @@ impl Step for Registry {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let name = self.0.registry_name();
-        self.0
-            .docker
-            .remove("container", std::slice::from_ref(&name))
-            .await?;
-        self.0.docker.run_container(self.arguments()?).await?;
+        // By its id: another run may take the name at any moment, and the engine gives it away only once.
+        if let Some(found) = self.0.docker.inspect("container", &name).await? {
+            self.is_mine(&found)?;
+            let id = found["Id"].as_str().unwrap_or_default().to_owned();
+            self.0.docker.remove("container", &[id]).await?;
+        }
+        if let Err(e) = self.0.docker.run_container(self.arguments()?).await {
+            if let Some(found) = self.0.docker.inspect("container", &name).await? {
+                self.is_mine(&found)?;
+            }
+            return Err(e);
+        }
         let begin = Instant::now();
         loop {
             match self.observe(progress).await? {

@@ -1,8 +1,7 @@
 //! The state directory of one cluster: lock, journal, environment, CA, kubeconfigs. Must not talk to clusters.
 
 use std::{
-    fs::{self, File},
-    io::{Read, Seek, Write},
+    fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
@@ -17,6 +16,7 @@ use crate::{
     error::Context,
     pki::Authority,
     ports::files::{private_folder, read_optional, write_mode, write_private},
+    session::{engine::Recorded, lock::Lock},
 };
 
 /// Kubeconfig of the new cluster.
@@ -34,8 +34,10 @@ pub struct Request {
     pub bundle: Option<PathBuf>,
     /// Suffix of the temporary cluster's name; new for each bootstrap from nothing.
     pub run: String,
-    /// Address of the container engine (`DOCKER_HOST`), if it was not the default.
+    /// Address of the container engine (`DOCKER_HOST`), if it has one of its own.
     pub engine: Option<String>,
+    /// What that engine calls itself.
+    pub engine_id: String,
     /// True when the engine's network `kind` was there before.
     #[serde(default)]
     pub network_was_there: Option<bool>,
@@ -52,10 +54,14 @@ pub struct State {
     changing: Arc<Mutex<()>>,
 }
 
-/// Held while a command changes things; released when dropped or when the process dies.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
+impl Request {
+    /// The engine that the run works on.
+    pub fn recorded(&self) -> Recorded {
+        Recorded {
+            address: self.engine.clone(),
+            id: self.engine_id.clone(),
+        }
+    }
 }
 
 /// `$XDG_STATE_HOME/mctl`, by default `~/.local/state/mctl`.
@@ -128,57 +134,12 @@ impl State {
 
     /// Takes the lock; an error says who holds it, since when.
     pub fn lock(&self) -> Result<Lock> {
-        private_folder(&self.folder)?;
-        let path = self.file("lock");
-        let what = || format!("cannot use {}", path.display());
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .context(what)?;
-        if let Err(e) = file.try_lock() {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(match e {
-                fs::TryLockError::WouldBlock => Error::new(
-                    Kind::Locked,
-                    format!("another mctl works on `{}`", self.cluster),
-                )
-                .at(path.display().to_string())
-                .because(holder.trim().to_owned())
-                .fix("wait for it to end, or stop it: it can be resumed")
-                .state("nothing was changed"),
-                fs::TryLockError::Error(e) => Error::failed(what()).because(&e),
-            });
-        }
-        file.set_len(0).and_then(|()| file.rewind()).context(what)?;
-        writeln!(
-            file,
-            "process {} since {}",
-            std::process::id(),
-            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        )
-        .context(what)?;
-        Ok(Lock { _file: file })
+        Lock::take(&self.folder, &self.cluster)
     }
 
     /// Who holds the lock, if anybody does; takes nothing.
     pub fn holder(&self) -> Result<Option<String>> {
-        let path = self.file("lock");
-        let Ok(mut file) = File::open(&path) else {
-            return Ok(None);
-        };
-        match file.try_lock_shared() {
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)
-                    .context(|| format!("cannot read {}", path.display()))?;
-                Ok(Some(holder.trim().to_owned()))
-            }
-            Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(None),
-        }
+        Lock::holder(&self.folder)
     }
 
     /// What was asked for, if anything was.
@@ -210,17 +171,80 @@ impl State {
         Journal::open(&self.file("journal.jsonl"))
     }
 
-    /// The cluster's CA; made on first use.
+    /// The cluster's CA. It is made once, before anything trusts it; another one later would be trusted by nobody.
     pub fn authority(&self) -> Result<Authority> {
+        self.kept_authority()?.ok_or_else(|| self.authority_lost())
+    }
+
+    /// The cluster's CA, if this host has both halves of it.
+    pub fn kept_authority(&self) -> Result<Option<Authority>> {
         let (certificate, key) = (self.file("ca.crt"), self.file("ca.key"));
-        if let (Some(c), Some(k)) = (read_optional(&certificate)?, read_optional(&key)?) {
-            return Authority::from_pem(&String::from_utf8_lossy(&c), &String::from_utf8_lossy(&k));
+        match (read_optional(&certificate)?, read_optional(&key)?) {
+            (Some(c), Some(k)) => {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                Authority::from_pem(&text(&c), &text(&k)).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The CA's certificate; it stays when its key has gone to the cluster.
+    pub fn ca_certificate(&self) -> Result<Option<String>> {
+        self.kubeconfig("ca.crt")
+    }
+
+    /// The key's place is the cluster now.
+    pub fn drop_key(&self) -> Result<()> {
+        let key = self.file("ca.key");
+        match fs::remove_file(&key) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                Err(e).context(|| format!("cannot remove {}", key.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the cluster's CA, unless this host has it.
+    pub fn make_authority(&self) -> Result<()> {
+        if self.kept_authority()?.is_some() {
+            return Ok(());
         }
         let authority = Authority::new(&format!("mctl {}", self.cluster))?;
-        // Key first: a crash in between makes a new pair, never a certificate without its key.
-        write_private(&key, authority.key().as_bytes())?;
-        write_mode(&certificate, authority.certificate.as_bytes(), 0o644)?;
-        Ok(authority)
+        self.keep_authority(&authority)
+    }
+
+    /// Keeps the cluster's CA.
+    pub fn keep_authority(&self, authority: &Authority) -> Result<()> {
+        // Key first: a certificate is never there without its key.
+        write_private(&self.file("ca.key"), authority.key().as_bytes())?;
+        write_mode(&self.file("ca.crt"), authority.certificate.as_bytes(), 0o644)
+    }
+
+    /// The error for a CA that was made and is not whole any more.
+    pub fn authority_lost(&self) -> Error {
+        let missing: Vec<String> = ["ca.crt", "ca.key"]
+            .iter()
+            .map(|name| self.file(name))
+            .filter(|path| !path.exists())
+            .map(|path| path.display().to_string())
+            .collect();
+        Error::new(
+            Kind::Usage,
+            format!("the CA of `{}` is not whole on this host", self.cluster),
+        )
+        .at(missing.join(", "))
+        .because("registry and machines trust it already, and would trust no other one")
+        .fix("restore both halves of it")
+        .fix(format!("or remove everything: mctl destroy {}", self.cluster))
+        .state("nothing was changed")
+    }
+
+    /// Keeps a kubeconfig, unless it is the one that is kept.
+    pub fn keep_kubeconfig(&self, name: &str, text: &str) -> Result<()> {
+        if self.kubeconfig(name)?.as_deref() == Some(text) {
+            return Ok(());
+        }
+        write_private(&self.file(name), text.as_bytes())
     }
 
     /// Text of a kubeconfig, if it is there.
@@ -228,13 +252,48 @@ impl State {
         Ok(read_optional(&self.file(name))?.map(|b| String::from_utf8_lossy(&b).into_owned()))
     }
 
-    /// Removes the folder.
+    /// Removes the folder: it has another name before anything in it goes, so that half of it is never taken for the whole.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.folder) {
+        self.finish_removal()?;
+        let what = || format!("cannot remove {}", self.folder.display());
+        match fs::rename(&self.folder, self.condemned()) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e).context(what),
+            Ok(()) => self.finish_removal(),
+        }
+    }
+
+    /// Removes what a removal that was killed has left of the folder.
+    pub fn finish_removal(&self) -> Result<()> {
+        let condemned = self.condemned();
+        match fs::remove_dir_all(&condemned) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).context(|| format!("cannot remove {}", self.folder.display()))
+                Err(e).context(|| format!("cannot remove {}", condemned.display()))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Its name while it is removed; no cluster can be called so.
+    fn condemned(&self) -> PathBuf {
+        self.folder.with_file_name(format!(".{}.removed", self.cluster))
+    }
+
+    /// True when nothing was ever begun here: the folder has a lock and nothing else.
+    pub fn is_bare(&self) -> Result<bool> {
+        let entries = fs::read_dir(&self.folder)
+            .context(|| format!("cannot read {}", self.folder.display()))?;
+        Ok(entries
+            .flatten()
+            .all(|e| e.file_name() == "lock" || e.file_name() == "removal.jsonl"))
+    }
+
+    /// Removes a file of a run that was not this folder's, and the folder if nothing else is in it.
+    pub fn forget(&self, file: &Path) -> Result<()> {
+        fs::remove_file(file).context(|| format!("cannot remove {}", file.display()))?;
+        match self.is_bare()? {
+            true => self.remove(),
+            false => Ok(()),
         }
     }
 
@@ -242,11 +301,15 @@ impl State {
         let path = self.file(name);
         read_optional(&path)?
             .map(|b| {
-                serde_json::from_slice(&b).context(|| {
-                    format!(
-                        "{} is damaged or of another version of mctl",
-                        path.display()
+                serde_json::from_slice(&b).map_err(|e| {
+                    Error::new(
+                        Kind::Usage,
+                        format!("{name} is damaged, or another version of mctl wrote it"),
                     )
+                    .at(path.display().to_string())
+                    .because(&e)
+                    .fix("restore the file, or go on with the version of mctl that wrote it")
+                    .state("nothing was changed")
                 })
             })
             .transpose()

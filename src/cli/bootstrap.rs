@@ -44,7 +44,7 @@ pub async fn run(args: Args) -> Result<()> {
         read.plan.kubernetes_version,
         read.plan.steps.len()
     );
-    let name = read.plan.cluster.clone();
+    let name = read.document.cluster_name()?;
     let ports = Ports::real();
     let wish = Wish {
         read,

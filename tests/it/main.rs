@@ -9,6 +9,7 @@ mod config;
 #[path = "../support/kubernetes/mod.rs"]
 mod fake;
 mod move_objects;
+mod names;
 mod ownership;
 mod pki;
 mod platform;

@@ -99,12 +99,17 @@ fn confirm(args: &Args, question: &str, resumes: bool) -> Result<()> {
     if matches!(answer.trim(), "y" | "Y" | "yes") {
         Ok(())
     } else {
-        Err(Error::new(Kind::Interrupted, "not confirmed").state("nothing was changed"))
+        Err(Error::new(Kind::Interrupted, "not confirmed")
+            .fix("run it again and answer y, or add --yes")
+            .state("nothing was changed"))
     }
 }
 
 /// First SIGINT or SIGTERM stops cleanly, a second one at once.
-pub(super) fn on_signal(cancel: CancellationToken) -> tokio::task::JoinHandle<()> {
+pub(super) fn on_signal(
+    cancel: CancellationToken,
+    processes: Arc<dyn Processes>,
+) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut int), Ok(mut term)) = (
@@ -120,6 +125,7 @@ pub(super) fn on_signal(cancel: CancellationToken) -> tokio::task::JoinHandle<()
             }
             if cancel.is_cancelled() {
                 printer::err("stopped without cleaning up; the same command goes on from here");
+                processes.end_all();
                 std::process::exit(130);
             }
             cancel.cancel();

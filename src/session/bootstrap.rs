@@ -282,7 +282,7 @@ impl Ready {
         if self.may_make_authority() {
             return self.state.make_authority();
         }
-        if self.state.kept_authority()?.is_some() {
+        if self.state.authority_if_any()?.is_some() {
             return Ok(());
         }
         let Some(cluster) = &self.found.management else {
@@ -330,7 +330,7 @@ async fn kept_in(cluster: &Cluster) -> Result<Option<Authority>> {
 
 /// The CA's key is the cluster's from now on: what this host has goes, once the cluster has shown that it has the same.
 async fn hand_over_key(ports: &Ports, state: &State) -> Result<()> {
-    let (Some(kubeconfig), Some(here)) = (state.kubeconfig(MANAGEMENT)?, state.kept_authority()?)
+    let (Some(kubeconfig), Some(here)) = (state.kubeconfig(MANAGEMENT)?, state.authority_if_any()?)
     else {
         return Ok(());
     };

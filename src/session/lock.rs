@@ -7,7 +7,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Kind, Result, error::Context, ports::files::private_folder};
+use crate::{
+    Error, Kind, Result,
+    error::Context,
+    ports::files::{Disk, Files, Told},
+};
 
 /// Held while a command changes things; released when dropped or when the process dies. A folder that was made for the lock
 /// alone goes with it, unless something was begun in it.
@@ -23,8 +27,9 @@ impl Lock {
         let fresh = !folder.exists();
         let path = folder.join("lock");
         let what = || format!("cannot use {}", path.display());
+        let files: &dyn Files = &Disk;
         loop {
-            private_folder(folder)?;
+            files.private(folder)?;
             let opened = File::options()
                 .read(true)
                 .write(true)

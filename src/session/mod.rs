@@ -10,7 +10,6 @@ mod owner;
 use std::time::Duration;
 
 use crate::{
-    Result,
     ownership::{
         Ownership,
         look::{Asked, Found},
@@ -38,12 +37,12 @@ async fn ownership(ports: &Ports, asked: &Asked<'_>, patience: Duration) -> (Own
 }
 
 /// A name for a new run: eight digits, which nobody else will draw.
-fn new_run(ports: &Ports) -> Result<String> {
+fn new_run(ports: &Ports) -> String {
     use sha2::{Digest, Sha256};
     let mut seed = Sha256::new();
     seed.update(ports.clock.now().as_nanosecond().to_le_bytes());
     seed.update(std::process::id().to_le_bytes());
     // Two hosts may share an engine and the hour.
     seed.update(rustix::system::uname().nodename().to_bytes());
-    Ok(hex::encode(&seed.finalize()[..4]))
+    hex::encode(&seed.finalize()[..4])
 }

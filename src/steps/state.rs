@@ -1,9 +1,9 @@
-//! The state directory of one cluster: lock, journal, environment, CA, kubeconfigs. Must not talk to clusters.
+//! The state directory of one cluster: request, journal, CA, kubeconfigs. Must not talk to clusters.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,9 @@ use crate::{
     config::{ClusterName, ManagementCluster},
     engine::journal::Journal,
     env,
-    environment::Environment,
     error::Context,
     pki::Authority,
-    ports::files::{private_folder, read_optional, write_mode, write_private},
+    ports::files::{Disk, Files, Told},
     session::{engine::Recorded, lock::Lock},
 };
 
@@ -45,14 +44,22 @@ pub struct Request {
 }
 
 /// State of one cluster on this host.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct State {
     /// Its folder.
     pub folder: PathBuf,
     /// Name of the cluster.
     pub cluster: ClusterName,
-    /// Steps that work at the same time must not lose each other's changes of the environment.
-    changing: Arc<Mutex<()>>,
+    /// Where files are kept.
+    files: Arc<dyn Files>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Request {
@@ -71,8 +78,20 @@ impl State {
         Ok(Self {
             folder: env::state_folder()?.join(cluster.as_str()),
             cluster: cluster.clone(),
-            changing: Arc::default(),
+            files: Arc::new(Disk),
         })
+    }
+
+    /// The same state with its files kept elsewhere.
+    #[must_use]
+    pub fn kept_in(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// Where files are kept.
+    pub fn files(&self) -> &dyn Files {
+        self.files.as_ref()
     }
 
     /// State of a cluster that this host knows; an error lists those it knows.
@@ -146,38 +165,22 @@ impl State {
         self.write_json("request.json", request)
     }
 
-    /// Facts found so far.
-    pub fn environment(&self) -> Result<Environment> {
-        Ok(self.read_json("environment.json")?.unwrap_or_default())
-    }
-
-    /// Changes the facts.
-    pub fn update_environment(&self, change: impl FnOnce(&mut Environment)) -> Result<Environment> {
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut environment = self.environment()?;
-        change(&mut environment);
-        self.write_json("environment.json", &environment)?;
-        Ok(environment)
-    }
-
     /// The journal, opened for writing.
     pub fn journal(&self) -> Result<Journal> {
-        Journal::open(&self.file("journal.jsonl"))
+        Journal::open_in(self.files.clone(), &self.file("journal.jsonl"))
     }
 
     /// The cluster's CA. It is made once, before anything trusts it; another one later would be trusted by nobody.
     pub fn authority(&self) -> Result<Authority> {
-        self.kept_authority()?.ok_or_else(|| self.authority_lost())
+        self.authority_if_any()?.ok_or_else(|| self.authority_lost())
     }
 
     /// The cluster's CA, if this host has both halves of it.
-    pub fn kept_authority(&self) -> Result<Option<Authority>> {
-        let (certificate, key) = (self.file("ca.crt"), self.file("ca.key"));
-        match (read_optional(&certificate)?, read_optional(&key)?) {
-            (Some(c), Some(k)) => {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                Authority::from_pem(&text(&c), &text(&k)).map(Some)
-            }
+    pub fn authority_if_any(&self) -> Result<Option<Authority>> {
+        let certificate = self.files.text(&self.file("ca.crt"))?;
+        let key = self.files.text(&self.file("ca.key"))?;
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Authority::from_pem(&certificate, &key).map(Some),
             _ => Ok(None),
         }
     }
@@ -189,18 +192,12 @@ impl State {
 
     /// The key's place is the cluster now.
     pub fn drop_key(&self) -> Result<()> {
-        let key = self.file("ca.key");
-        match fs::remove_file(&key) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).context(|| format!("cannot remove {}", key.display()))
-            }
-            _ => Ok(()),
-        }
+        self.files.discard(&self.file("ca.key"))
     }
 
     /// Makes the cluster's CA, unless this host has it.
     pub fn make_authority(&self) -> Result<()> {
-        if self.kept_authority()?.is_some() {
+        if self.authority_if_any()?.is_some() {
             return Ok(());
         }
         let authority = Authority::new(&format!("mctl {}", self.cluster))?;
@@ -210,8 +207,13 @@ impl State {
     /// Keeps the cluster's CA.
     pub fn keep_authority(&self, authority: &Authority) -> Result<()> {
         // Key first: a certificate is never there without its key.
-        write_private(&self.file("ca.key"), authority.key().as_bytes())?;
-        write_mode(&self.file("ca.crt"), authority.certificate.as_bytes(), 0o644)
+        self.files
+            .keep(&self.file("ca.key"), authority.key().as_bytes())?;
+        self.files.keep_as(
+            &self.file("ca.crt"),
+            authority.certificate.as_bytes(),
+            0o644,
+        )
     }
 
     /// The error for a CA that was made and is not whole any more.
@@ -219,7 +221,7 @@ impl State {
         let missing: Vec<String> = ["ca.crt", "ca.key"]
             .iter()
             .map(|name| self.file(name))
-            .filter(|path| !path.exists())
+            .filter(|path| !self.files.exists(path))
             .map(|path| path.display().to_string())
             .collect();
         Error::new(
@@ -238,34 +240,32 @@ impl State {
         if self.kubeconfig(name)?.as_deref() == Some(text) {
             return Ok(());
         }
-        write_private(&self.file(name), text.as_bytes())
+        self.files.keep(&self.file(name), text.as_bytes())
     }
 
     /// Text of a kubeconfig, if it is there.
     pub fn kubeconfig(&self, name: &str) -> Result<Option<String>> {
-        Ok(read_optional(&self.file(name))?.map(|b| String::from_utf8_lossy(&b).into_owned()))
+        self.files.text(&self.file(name))
     }
 
     /// Removes the folder: it has another name before anything in it goes, so that half of it is never taken for the whole.
     pub fn remove(&self) -> Result<()> {
         self.finish_removal()?;
-        let what = || format!("cannot remove {}", self.folder.display());
-        match fs::rename(&self.folder, self.condemned()) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e).context(what),
-            Ok(()) => self.finish_removal(),
+        if !self.files.exists(&self.folder) {
+            return Ok(());
         }
+        self.files
+            .rename(&self.folder, &self.condemned())
+            .context(|| format!("cannot remove {}", self.folder.display()))?;
+        self.finish_removal()
     }
 
     /// Removes what a removal that was killed has left of the folder.
     pub fn finish_removal(&self) -> Result<()> {
         let condemned = self.condemned();
-        match fs::remove_dir_all(&condemned) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).context(|| format!("cannot remove {}", condemned.display()))
-            }
-            _ => Ok(()),
-        }
+        self.files
+            .remove_folder(&condemned)
+            .context(|| format!("cannot remove {}", condemned.display()))
     }
 
     /// Its name while it is removed; no cluster can be called so.
@@ -275,16 +275,16 @@ impl State {
 
     /// True when nothing was ever begun here: the folder has a lock and nothing else.
     pub fn is_bare(&self) -> Result<bool> {
-        let entries = fs::read_dir(&self.folder)
+        let names = self
+            .files
+            .names(&self.folder)
             .context(|| format!("cannot read {}", self.folder.display()))?;
-        Ok(entries
-            .flatten()
-            .all(|e| e.file_name() == "lock" || e.file_name() == "removal.jsonl"))
+        Ok(names.iter().all(|n| n == "lock" || n == "removal.jsonl"))
     }
 
     /// Removes a file of a run that was not this folder's, and the folder if nothing else is in it.
     pub fn forget(&self, file: &Path) -> Result<()> {
-        fs::remove_file(file).context(|| format!("cannot remove {}", file.display()))?;
+        self.files.discard(file)?;
         match self.is_bare()? {
             true => self.remove(),
             false => Ok(()),
@@ -293,7 +293,8 @@ impl State {
 
     fn read_json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>> {
         let path = self.file(name);
-        read_optional(&path)?
+        self.files
+            .content(&path)?
             .map(|b| {
                 serde_json::from_slice(&b).map_err(|e| {
                     Error::new(
@@ -310,33 +311,8 @@ impl State {
     }
 
     fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
-        private_folder(&self.folder)?;
+        self.files.private(&self.folder)?;
         let bytes = serde_json::to_vec_pretty(value).context(|| format!("cannot write {name}"))?;
-        write_private(&self.file(name), &bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_change_of_the_environment_is_lost() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State {
-            folder: folder.path().join("golem"),
-            cluster: "golem".parse().unwrap(),
-            changing: Arc::default(),
-        };
-        std::thread::scope(|s| {
-            for _ in 0..8 {
-                s.spawn(|| {
-                    for _ in 0..20 {
-                        state.update_environment(|e| e.mirror.push('x')).unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(state.environment().unwrap().mirror.len(), 160);
+        self.files.keep(&self.file(name), &bytes)
     }
 }

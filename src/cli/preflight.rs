@@ -12,9 +12,8 @@ use crate::{
     env,
     ports::{Ports, docker::Docker},
     preflight::{self, Finding, Verdict},
-    prepare::Prepared,
     report::printer,
-    steps::state::{Request, State},
+    steps::state::State,
 };
 
 /// Options.
@@ -55,8 +54,9 @@ pub async fn run(args: Args) -> Result<()> {
     let prepared = args.input.prepare()?;
     let state = State::at(&prepared.name)?;
     let earlier = state.request()?;
-    let engine =
-        env::get("DOCKER_HOST").or_else(|| earlier.as_ref().and_then(|r| r.engine.clone()));
+    // The recorded engine wins, as it does in a bootstrap.
+    let recorded = earlier.as_ref().and_then(|r| r.engine.clone());
+    let engine = recorded.or_else(|| env::get("DOCKER_HOST"));
     let ports = Ports::real();
     let docker = Docker::new(ports.processes.clone(), engine);
     let findings = prepared
@@ -70,20 +70,10 @@ pub async fn run(args: Args) -> Result<()> {
     preflight::refuse(&report.findings, &args.input.again("preflight"))
 }
 
-/// The gate in front of a bootstrap: what is tight is told, what is bad stops it.
-pub(super) async fn gate(
-    prepared: &Prepared,
-    ports: &Ports,
-    docker: &Docker,
-    state: &State,
-    earlier: Option<&Request>,
-    again: &str,
-) -> Result<Vec<Finding>> {
-    let findings = prepared.findings(ports, docker, state, earlier).await?;
-    let tight = preflight::text(&findings, |v| v == Verdict::Tight);
+/// What may not work is told before a bootstrap goes on all the same.
+pub(super) fn tell_tight(findings: &[Finding]) {
+    let tight = preflight::text(findings, |v| v == Verdict::Tight);
     if !tight.is_empty() {
         printer::err(tight.trim_end());
     }
-    preflight::refuse(&findings, again)?;
-    Ok(findings)
 }

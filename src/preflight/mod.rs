@@ -208,7 +208,7 @@ pub fn counts(findings: &[Finding]) -> String {
     )
 }
 
-/// An error when one of them is bad; it carries all bad ones.
+/// An error when one of them is bad; it carries all that are, and the tight ones.
 pub fn refuse(findings: &[Finding], again: &str) -> Result<()> {
     let bad: Vec<Finding> = findings
         .iter()
@@ -228,7 +228,7 @@ pub fn refuse(findings: &[Finding], again: &str) -> Result<()> {
     };
     Err(Error::new(Kind::Preflight, what)
         .at(first.place.clone())
-        .detail(text(&bad, |_| true))
+        .detail(text(findings, |v| v >= Verdict::Tight))
         .fix(fix)
         .fix(format!("then again: {again}"))
         .state("nothing was changed"))

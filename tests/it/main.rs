@@ -12,6 +12,7 @@ mod fake;
 mod move_objects;
 mod names;
 mod output;
+mod ownership;
 mod pki;
 mod platform;
 mod platform_alerts;

@@ -1,16 +1,13 @@
 //! `mctl verify`: acceptance checks with evidence. Must not contain work.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
 use crate::{
     Error, Kind, Result,
     config::ClusterName,
     error::Context,
     ports::kubernetes::{Cluster, Progress},
+    report::printer,
     steps::state::{MANAGEMENT, State},
     verify,
 };
@@ -119,9 +116,7 @@ pub(super) fn show(
             serde_json::to_string_pretty(value).context(|| "cannot form JSON".to_owned())? + "\n"
         }
     };
-    // A reader that went away wants no more.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
+    printer::out_raw(&text)
 }
 
 /// Progress as lines on a terminal.
@@ -132,7 +127,7 @@ struct Lines {
 impl Progress for Lines {
     fn seen(&self, evidence: &str) {
         if self.shown {
-            let _ = writeln!(std::io::stderr(), "… {evidence}");
+            printer::err(&format!("… {evidence}"));
         }
     }
 }

@@ -4,14 +4,14 @@ use std::{fmt, net::Ipv4Addr};
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cidr {
+pub struct Cidr {
     first: u32,
     prefix: u32,
 }
 
 impl Cidr {
     /// Reads `10.0.0.0/8`; an address inside the range is accepted in place of the first one.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
         let address: Ipv4Addr = address.parse().ok()?;
         let prefix: u32 = prefix.parse().ok().filter(|p| *p <= 32)?;
@@ -25,17 +25,19 @@ impl Cidr {
         u32::MAX.checked_shl(32 - prefix).unwrap_or(0)
     }
 
-    pub(super) fn prefix(self) -> u32 {
+    /// Its length.
+    pub fn prefix(self) -> u32 {
         self.prefix
     }
 
-    pub(super) fn overlaps(self, other: Self) -> bool {
+    /// Whether an address is in both.
+    pub fn overlaps(self, other: Self) -> bool {
         let mask = Self::mask(self.prefix.min(other.prefix));
         self.first & mask == other.first & mask
     }
 
     /// The same range one size up or down until `prefix` fits.
-    pub(super) fn with_prefix(self, prefix: u32) -> Self {
+    pub fn with_prefix(self, prefix: u32) -> Self {
         Self {
             first: self.first & Self::mask(prefix),
             prefix,

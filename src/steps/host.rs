@@ -14,10 +14,11 @@ use sha2::{Digest, Sha256};
 
 use super::shared::{REGISTRY_PORT, Shared};
 use crate::{
-    Error, GROUP, Result,
+    Error, GROUP, Kind, Result,
     bundle::Bundle,
     engine::{Observation, Proof, Step},
     environment::ImageTag,
+    ownership::marks,
     ports::{
         docker::LABEL,
         files::{Files, Told},
@@ -121,9 +122,11 @@ impl Registry {
     }
 
     /// How the container is to be started.
-    fn arguments(&self) -> Vec<String> {
+    fn arguments(&self) -> Result<Vec<String>> {
         let shared = &self.0;
         let name = shared.registry_name();
+        let ca = shared.state.ca_certificate()?.unwrap_or_default();
+        let ca = marks::ca_digest(&ca);
         let folder = self.folder();
         let environment = shared.environment();
         let tag = environment
@@ -137,6 +140,8 @@ impl Registry {
             format!("--hostname={name}"),
             format!("--network={NETWORK}"),
             format!("--label={LABEL}={}", shared.name()),
+            format!("--label={}={}", marks::RUN, shared.request.run),
+            format!("--label={}={}", marks::CA, ca),
             "--restart=unless-stopped".into(),
             "--read-only".into(),
             "--cap-drop=ALL".into(),
@@ -165,7 +170,26 @@ impl Registry {
         }
         let recipe = hex::encode(&Sha256::digest(args.join("\n"))[..8]);
         args.insert(0, format!("--label={RECIPE}={recipe}"));
-        args
+        Ok(args)
+    }
+
+    /// The registry of another run is not touched: whoever has it, owns the cluster's name on this engine.
+    fn is_mine(&self, found: &Value) -> Result<()> {
+        let run = found["Config"]["Labels"][marks::RUN].as_str();
+        if run == Some(&self.0.request.run) {
+            return Ok(());
+        }
+        let who = run.map_or_else(|| "somebody other than mctl".into(), |r| format!("run {r}"));
+        Err(Error::new(
+            Kind::Preflight,
+            format!(
+                "management cluster `{}` belongs to {who}, not to this run",
+                self.0.name()
+            ),
+        )
+        .at(format!("container {}", self.0.registry_name()))
+        .fix("go on where that run was begun: same user, host and XDG_STATE_HOME")
+        .state("nothing of it was touched"))
     }
 }
 
@@ -176,6 +200,7 @@ impl Step for Registry {
         let Some(found) = self.0.docker.inspect("container", &name).await? else {
             return Ok(Observation::Missing(format!("no container {name}")));
         };
+        self.is_mine(&found)?;
         let Some(authority) = self.0.state.authority_if_any()? else {
             return Ok(Observation::Missing("the cluster has no CA yet".into()));
         };
@@ -184,7 +209,7 @@ impl Step for Registry {
                 "the registry has no certificate yet".into(),
             ));
         }
-        let wanted = self.arguments().remove(0);
+        let wanted = self.arguments()?.remove(0);
         let label = format!(
             "--label={RECIPE}={}",
             found["Config"]["Labels"][RECIPE]
@@ -227,12 +252,19 @@ impl Step for Registry {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let name = self.0.registry_name();
-        self.0
-            .docker
-            .remove("container", std::slice::from_ref(&name))
-            .await?;
+        // By its id: another run may take the name at any moment, and the engine gives it away only once.
+        if let Some(found) = self.0.docker.inspect("container", &name).await? {
+            self.is_mine(&found)?;
+            let id = found["Id"].as_str().unwrap_or_default().to_owned();
+            self.0.docker.remove("container", &[id]).await?;
+        }
         self.certify()?;
-        self.0.docker.run_container(self.arguments()).await?;
+        if let Err(e) = self.0.docker.run_container(self.arguments()?).await {
+            if let Some(found) = self.0.docker.inspect("container", &name).await? {
+                self.is_mine(&found)?;
+            }
+            return Err(e);
+        }
         let wait = Wait {
             what: "the registry container",
             stall: Duration::from_secs(30),

@@ -4,6 +4,7 @@ mod cluster;
 mod handover;
 mod host;
 mod pivot;
+pub mod removal;
 mod seed;
 mod shared;
 pub mod state;

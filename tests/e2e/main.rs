@@ -10,6 +10,7 @@
 
 mod cluster;
 mod mctl;
+mod ownership;
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
@@ -98,9 +99,12 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
 
     let kubeconfig = m.run(&["kubeconfig", NAME]);
     assert!(kubeconfig.status.success(), "{}", kubeconfig.text);
-    cluster::Reader::new(&kubeconfig.text).cilium_was_adopted_without_a_restart();
+    let reader = cluster::Reader::new(&kubeconfig.text);
+    reader.cilium_was_adopted_without_a_restart();
 
-    m.no_secret_leaked();
+    m.no_secret_leaked(&reader.authority_key());
+
+    ownership::nothing_is_made_twice(&m);
 
     let active = m.run(&["verify", NAME, "--active"]);
     println!("{}", active.text);

@@ -10,7 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Kind, Result,
-    ports::json_lines::{self, JsonLines},
+    error::Context,
+    ports::{
+        json_lines::{self, JsonLines},
+        kubernetes::Progress,
+    },
 };
 
 /// Version of the record format; written in the first record.
@@ -91,6 +95,12 @@ pub enum Record {
         /// All objects of the plan.
         objects: Vec<Planned>,
     },
+    /// The journal was made anew from the marks, and these copies had lost their originals already: they are kept whatever the
+    /// source holds.
+    Kept {
+        /// Which.
+        objects: Vec<Planned>,
+    },
     /// Objects stand in the target: source UID to target UID.
     Created {
         /// Pairs of source and target UID.
@@ -127,7 +137,7 @@ impl json_lines::Record for Record {
     fn damaged() -> Error {
         Error::new(Kind::Usage, "the journal of the move is damaged")
             .state("nothing was changed")
-            .fix("name another journal; a move that was under way is found by its marks on the Cluster objects")
+            .fix("set the file aside: a move that was under way is found by its marks on the objects")
     }
 
     fn refusal(&self) -> Option<Error> {
@@ -154,6 +164,24 @@ impl FileJournal {
     pub fn open(path: &Path) -> Result<Self> {
         JsonLines::open(path).map(|lines| Self(Mutex::new(lines)))
     }
+
+    /// Opens or makes the file; a damaged one is set aside first, for the marks on the objects tell what it told.
+    pub fn open_or_anew(path: &Path, progress: &dyn Progress) -> Result<Self> {
+        match Self::open(path) {
+            Err(e) if e.what() == <Record as json_lines::Record>::damaged().what() => {
+                let aside = path.with_extension("damaged");
+                std::fs::rename(path, &aside)
+                    .context(|| format!("cannot set {} aside", path.display()))?;
+                progress.seen(&format!(
+                    "{}; it is {} now, and the marks on the objects tell what it told",
+                    e.line(),
+                    aside.display()
+                ));
+                Self::open(path)
+            }
+            other => other,
+        }
+    }
 }
 
 impl MoveJournal for FileJournal {
@@ -179,6 +207,8 @@ pub(super) struct State {
     pub(super) planned: Vec<Planned>,
     /// Everything that this move may ever have created.
     pub(super) ever_planned: BTreeSet<Reference>,
+    /// Copies whose originals had gone when the journal was made anew.
+    pub(super) kept: Vec<Planned>,
     /// Target UIDs by source UID.
     pub(super) created: HashMap<String, String>,
     /// True after the point of no return.
@@ -220,6 +250,7 @@ impl State {
                     .extend(objects.iter().map(|p| p.object.clone()));
                 self.planned = objects;
             }
+            Record::Kept { objects } => self.kept = objects,
             Record::Created { uids } => self.created.extend(uids),
             Record::Committed => self.committed = true,
             Record::Deleted { .. } | Record::Unpaused => {}
@@ -265,6 +296,21 @@ mod tests {
             drop(journal);
             assert_eq!(FileJournal::open(&path).unwrap().load().len(), lines + 1);
         }
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_never_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("move.jsonl");
+        std::fs::write(&path, "nonsense\n").unwrap();
+        let journal = FileJournal::open_or_anew(&path, &()).unwrap();
+        assert!(journal.load().is_empty());
+        assert_eq!(
+            FileJournal::open_or_anew(&path, &()).unwrap_err().kind(),
+            Kind::Locked
+        );
+        let aside = folder.path().join("move.damaged");
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), "nonsense\n");
     }
 
     #[test]

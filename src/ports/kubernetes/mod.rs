@@ -2,6 +2,8 @@
 
 mod board;
 mod exact;
+pub mod hold;
+pub mod lease;
 pub mod objects;
 mod wait;
 

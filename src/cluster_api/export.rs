@@ -1,7 +1,10 @@
 //! All that a move takes, sealed in a file before the source is touched: what is left if the source dies before everything is
 //! proven in the target. Must not talk to a cluster.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::core::DynamicObject;
@@ -16,7 +19,7 @@ use zeroize::Zeroizing;
 use crate::{
     Error, Kind, Result,
     error::Context,
-    ports::files::{read_optional, write_private},
+    ports::files::{Files, Told},
 };
 
 /// What the file begins with; it is authenticated with the content.
@@ -86,41 +89,46 @@ pub trait Exports: Send + Sync {
 }
 
 /// Two files in a folder: the sealed export and its key, both only for their user.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct FileExports {
+    files: Arc<dyn Files>,
     folder: PathBuf,
+}
+
+impl std::fmt::Debug for FileExports {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FileExports")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FileExports {
     /// In this folder.
-    pub fn new(folder: &Path) -> Self {
+    pub fn new(files: Arc<dyn Files>, folder: &Path) -> Self {
         Self {
+            files,
             folder: folder.to_owned(),
         }
     }
 
     /// True while any of the two files is there.
     pub fn is_there(&self) -> bool {
-        [FILE, KEY].iter().any(|f| self.folder.join(f).exists())
+        let mut both = [FILE, KEY].iter();
+        both.any(|f| self.files.exists(&self.folder.join(f)))
     }
 
     /// Removes both files, the key first: without it the other one is nothing.
     pub fn discard(&self) -> Result<()> {
         for name in [KEY, FILE] {
-            let path = self.folder.join(name);
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(e).context(|| format!("cannot remove {}", path.display()));
-                }
-                _ => {}
-            }
+            self.files.discard(&self.folder.join(name))?;
         }
         Ok(())
     }
 
     fn key(&self) -> Result<Option<Zeroizing<Vec<u8>>>> {
         let path = self.folder.join(KEY);
-        let Some(text) = read_optional(&path)?.map(Zeroizing::new) else {
+        let Some(text) = self.files.content(&path)?.map(Zeroizing::new) else {
             return Ok(None);
         };
         let key = hex::decode(text.trim_ascii()).unwrap_or_default();
@@ -132,7 +140,7 @@ impl FileExports {
         let mut key = Zeroizing::new(vec![0; KEY_LEN]);
         random(&mut key)?;
         let text = Zeroizing::new(hex::encode(&*key));
-        write_private(&self.folder.join(KEY), text.as_bytes())?;
+        self.files.keep(&self.folder.join(KEY), text.as_bytes())?;
         Ok(key)
     }
 }
@@ -146,12 +154,12 @@ impl Exports for FileExports {
         };
         let plain = serde_json::to_vec(export).context(|| "cannot write the export".to_owned())?;
         let sealed = seal(&key, &Zeroizing::new(plain))?;
-        write_private(&self.folder.join(FILE), &sealed)
+        self.files.keep(&self.folder.join(FILE), &sealed)
     }
 
     fn load(&self) -> Result<Option<Export>> {
         let path = self.folder.join(FILE);
-        let Some(sealed) = read_optional(&path)? else {
+        let Some(sealed) = self.files.content(&path)? else {
             return Ok(None);
         };
         let unreadable = |why: &str| {
@@ -226,6 +234,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ports::files::Disk;
 
     fn export(secret: &str) -> Export {
         let object = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "golem-ca", "uid": "u"},
@@ -251,7 +260,7 @@ mod tests {
     fn comes_back_whole_and_shows_nothing() {
         const CANARY: &str = "Y2FuYXJ5LWNhbmFyeQ";
         let folder = tempfile::tempdir().unwrap();
-        let files = FileExports::new(folder.path());
+        let files = FileExports::new(Arc::new(Disk), folder.path());
         assert!(files.load().unwrap().is_none() && !files.is_there());
         for round in ["one", "two"] {
             let kept = export(&format!("{CANARY}{round}"));
@@ -279,7 +288,7 @@ mod tests {
     #[test]
     fn a_changed_byte_anywhere_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
-        let files = FileExports::new(folder.path());
+        let files = FileExports::new(Arc::new(Disk), folder.path());
         files.keep(&export("secret")).unwrap();
         let path = folder.path().join(FILE);
         let whole = std::fs::read(&path).unwrap();

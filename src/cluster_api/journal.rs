@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use crate::{
     Error, Kind, Result,
     error::Context,
     ports::{
+        files::{Disk, Files},
         json_lines::{self, JsonLines},
         kubernetes::Progress,
     },
@@ -162,22 +163,32 @@ pub struct FileJournal(Mutex<JsonLines<Record>>);
 impl FileJournal {
     /// Opens or makes the file. A last line torn by a crash is cut off; damage elsewhere is an error.
     pub fn open(path: &Path) -> Result<Self> {
-        JsonLines::open(path).map(|lines| Self(Mutex::new(lines)))
+        Self::open_in(Arc::new(Disk), path)
+    }
+
+    /// [`Self::open`] with the file kept elsewhere.
+    pub fn open_in(files: Arc<dyn Files>, path: &Path) -> Result<Self> {
+        JsonLines::open_in(files, path).map(|lines| Self(Mutex::new(lines)))
     }
 
     /// Opens or makes the file; a damaged one is set aside first, for the marks on the objects tell what it told.
-    pub fn open_or_anew(path: &Path, progress: &dyn Progress) -> Result<Self> {
-        match Self::open(path) {
+    pub fn open_or_anew(
+        files: Arc<dyn Files>,
+        path: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        match Self::open_in(files.clone(), path) {
             Err(e) if e.what() == <Record as json_lines::Record>::damaged().what() => {
                 let aside = path.with_extension("damaged");
-                std::fs::rename(path, &aside)
+                files
+                    .rename(path, &aside)
                     .context(|| format!("cannot set {} aside", path.display()))?;
                 progress.seen(&format!(
                     "{}; it is {} now, and the marks on the objects tell what it told",
                     e.line(),
                     aside.display()
                 ));
-                Self::open(path)
+                Self::open_in(files, path)
             }
             other => other,
         }
@@ -303,10 +314,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("move.jsonl");
         std::fs::write(&path, "nonsense\n").unwrap();
-        let journal = FileJournal::open_or_anew(&path, &()).unwrap();
+        let journal = FileJournal::open_or_anew(Arc::new(Disk), &path, &()).unwrap();
         assert!(journal.load().is_empty());
         assert_eq!(
-            FileJournal::open_or_anew(&path, &()).unwrap_err().kind(),
+            FileJournal::open_or_anew(Arc::new(Disk), &path, &())
+                .unwrap_err()
+                .kind(),
             Kind::Locked
         );
         let aside = folder.path().join("move.damaged");

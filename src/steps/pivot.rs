@@ -4,10 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{
-    shared::{ORGANIZATION, Shared, cluster_kind},
-    temporary::TemporaryCluster,
-};
+use super::{shared::Shared, temporary::TemporaryCluster};
 use crate::{
     Error, Result,
     cluster_api::{
@@ -16,12 +13,9 @@ use crate::{
         marks,
         move_objects::{self, Order},
     },
-    engine::{Observation, Step},
+    engine::{Observation, Proof, Step},
     error::Context,
-    ports::{
-        clock::Wall,
-        kubernetes::{Cluster, Progress, condition},
-    },
+    ports::kubernetes::{Cluster, Progress, kinds::CLUSTER, met, names::ORGANIZATION},
 };
 
 /// See the module.
@@ -43,19 +37,16 @@ impl Pivot {
 impl Step for Pivot {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let name = self.0.name();
-        let target = match self
+        let target = self
             .0
             .management()
             .await?
-            .get(&cluster_kind(), Some(ORGANIZATION), name)
-            .await
-        {
-            Ok(Some(c)) => c,
-            Ok(None) | Err(_) => {
-                return Ok(Observation::Missing(format!(
-                    "Cluster {name} is not in the new cluster"
-                )));
-            }
+            .get(&CLUSTER.gvk(), Some(ORGANIZATION), name)
+            .await?;
+        let Some(target) = target else {
+            return Ok(Observation::Missing(format!(
+                "Cluster {name} is not in the new cluster"
+            )));
         };
         // A pause alone may be a person's; that one stays.
         if marks::is_moving(&target) {
@@ -65,14 +56,14 @@ impl Step for Pivot {
         }
         let left = match self.source().await? {
             Some(source) => {
-                let kind = cluster_kind();
+                let kind = CLUSTER.gvk();
                 let left = source.list(&kind, Some(ORGANIZATION), None).await?;
                 left.unwrap_or_default().len()
             }
             None => 0,
         };
         Ok(match left {
-            0 => Observation::Done(format!("Cluster {name} is managed by itself")),
+            0 => Observation::done(format!("Cluster {name} is managed by itself")),
             n => Observation::Missing(format!(
                 "{n} Cluster objects are still in the temporary cluster"
             )),
@@ -85,29 +76,28 @@ impl Step for Pivot {
         if source.is_none() {
             progress.seen("the engine has no container of the temporary cluster any more: going on without it");
         }
-        let target = shared.management().await?;
-        let journal = FileJournal::open_or_anew(&shared.state.file("move.jsonl"), progress)?;
-        let exports = FileExports::new(&shared.state.folder);
-        let environment = serde_json::to_value(shared.environment()?)
+        let files = shared.ports.files.clone();
+        let journal = shared.state.file("move.jsonl");
+        let journal = FileJournal::open_or_anew(files.clone(), &journal, progress)?;
+        let exports = FileExports::new(files, &shared.state.folder);
+        let environment = serde_json::to_value(shared.environment())
             .context(|| "cannot export the environment".to_owned())?;
-        let report = move_objects::run(&Order {
+        let order = Order {
             source,
-            target,
+            target: shared.management().await?,
             namespace: ORGANIZATION,
             journal: &journal,
             exports: Some(&exports),
             environment,
             holder: &shared.request.run,
-            clock: Arc::new(Wall),
+            clock: shared.ports.clock.clone(),
             progress,
-        })
-        .await
-        .map_err(|e| match source {
-            Some(_) => e.fix(format!(
-                "if the temporary cluster does not answer: start its containers again, or, if it is lost, remove them; {} holds everything that moves",
-                shared.state.file("move.export").display()
-            )),
-            None => e,
+        };
+        let report = move_objects::run(&order).await.map_err(|e| match source {
+            Some(_) if exports.is_there() => e.fix(
+                "if the temporary cluster does not answer: start its containers again, or, if it is lost, remove them: what moves is kept in the state folder",
+            ),
+            _ => e,
         })?;
         progress.seen(&format!(
             "{} objects moved with {} requests in {:.1} s",
@@ -120,34 +110,28 @@ impl Step for Pivot {
         }
     }
 
-    async fn verify(&self, progress: &dyn Progress) -> Result<String> {
-        let evidence = match self.observe(progress).await? {
-            Observation::Done(evidence) => evidence,
-            Observation::Missing(why) => {
-                return Err(Error::failed(
-                    "the move ran without error, but its result is not there",
-                )
-                .because(why));
-            }
-        };
+    async fn verify(&self, progress: &dyn Progress) -> Result<Proof> {
+        let proof = self.observe(progress).await?.pending().map_err(|why| {
+            Error::failed("the move ran without error, but its result is not there").because(why)
+        })?;
         // The new cluster's controllers must be at work before anything of the old side goes.
         let name = self.0.name();
         self.0
             .management()
             .await?
             .wait(
-                &cluster_kind(),
+                &CLUSTER.gvk(),
                 Some(ORGANIZATION),
                 name,
                 super::shared::STALL,
                 progress,
                 |c| match c {
                     None => Err(format!("Cluster {name} is not there")),
-                    Some(c) => condition(c, "ControlPlaneInitialized")
-                        .and_then(|()| condition(c, "InfrastructureReady")),
+                    Some(c) => met(c, "ControlPlaneInitialized")
+                        .and_then(|()| met(c, "InfrastructureReady")),
                 },
             )
             .await?;
-        Ok(evidence)
+        Ok(proof)
     }
 }

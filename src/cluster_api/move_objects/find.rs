@@ -103,6 +103,7 @@ impl Move<'_> {
                 self.target.name, self.namespace
             )],
         )
+        .state("nothing was changed")
         .fix("bring the source back if that is possible; else begin anew")
     }
 

@@ -16,7 +16,8 @@ use mctl::{
     },
     ports::{
         clock::Wall,
-        kubernetes::{Cluster, condition, gvk, kind},
+        files::Disk,
+        kubernetes::{Cluster, gvk, kind, met},
     },
 };
 use serde_json::{Value, json};
@@ -99,7 +100,7 @@ async fn install(cluster: &Cluster, definitions: &[DynamicObject]) {
     for crd in definitions {
         let (kind, name) = (gvk(crd).unwrap(), crd.metadata.name.as_deref().unwrap());
         let established = |o: Option<&DynamicObject>| {
-            o.map_or(Err("not there".into()), |o| condition(o, "Established"))
+            o.map_or(Err("not there".into()), |o| met(o, "Established"))
         };
         cluster
             .wait(&kind, None, name, Duration::from_secs(60), &(), established)
@@ -140,7 +141,7 @@ impl Case<'_> {
         // Each process opens the file anew.
         let file = FileJournal::open(&self.folder.path().join("move.jsonl")).unwrap();
         let journal = Stumbling { file, fail };
-        let exports = FileExports::new(self.folder.path());
+        let exports = FileExports::new(Arc::new(Disk), self.folder.path());
         let order = Order {
             source: Some(&self.source),
             target: &self.target,

@@ -196,7 +196,7 @@ async fn copies_of_another_move() {
 async fn from_the_sealed_file() {
     let clean = World::clean(&["golem"]).await;
     let folder = tempfile::tempdir().unwrap();
-    let files = FileExports::new(folder.path());
+    let files = FileExports::new(std::sync::Arc::new(mctl::ports::files::Disk), folder.path());
     let mut world = World::new(&["golem"]);
     for gone in [false, true] {
         world.gone = gone;

@@ -21,7 +21,6 @@ mod inputs;
 mod keeper;
 pub mod kinds;
 mod leader;
-mod lease;
 mod metrics;
 mod publish;
 mod relay;

@@ -10,6 +10,7 @@ use super::{host::write_certs_d, shared::Shared, state::TEMPORARY};
 use crate::{
     Error, Kind, Result,
     catalog::assets,
+    cluster_api::export::FileExports,
     engine::{Observation, Proof, Step},
     error::Context,
     ports::{
@@ -44,7 +45,8 @@ pub fn unpack_kind() -> Result<PathBuf> {
 pub struct TemporaryCluster(pub Arc<Shared>);
 
 impl TemporaryCluster {
-    async fn containers(&self) -> Result<Vec<String>> {
+    /// Its containers, as the engine knows them.
+    pub(super) async fn containers(&self) -> Result<Vec<String>> {
         let filter = format!("label={NODE_CONTAINER_LABEL}={}", self.0.temporary_name());
         self.0.docker.names("container", &filter).await
     }
@@ -151,12 +153,22 @@ impl Step for TemporaryCluster {
 /// Removes the temporary cluster; only ever reached after the pivot is proven.
 pub struct Remove(pub Arc<Shared>);
 
+impl Remove {
+    fn exports(&self) -> FileExports {
+        FileExports::new(self.0.ports.files.clone(), &self.0.state.folder)
+    }
+}
+
 #[async_trait]
 impl Step for Remove {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let left = TemporaryCluster(self.0.clone()).containers().await?;
-        Ok(if left.is_empty() {
+        // It holds the cluster's CA keys: it lasts no longer than the cluster that it stands in for.
+        let exported = self.exports().is_there();
+        Ok(if left.is_empty() && !exported {
             Observation::done(format!("{} is gone", self.0.temporary_name()))
+        } else if left.is_empty() {
+            Observation::Missing("the export of the move is still there".into())
         } else {
             Observation::Missing(format!("{} is there", left.join(", ")))
         })
@@ -168,6 +180,6 @@ impl Step for Remove {
         for file in [TEMPORARY, "kind.yaml"] {
             self.0.state.files().discard(&self.0.state.file(file))?;
         }
-        Ok(())
+        self.exports().discard()
     }
 }

@@ -5,13 +5,13 @@ mod bundle;
 mod completions;
 pub mod config;
 mod destroy;
-pub mod env;
 pub mod input;
 mod kubeconfig;
 mod manager;
 mod plan;
 mod registry;
 mod status;
+mod tied;
 mod verify;
 
 use std::process::ExitCode;
@@ -56,6 +56,9 @@ enum Command {
     /// Write, check and describe the document, a ManagementCluster in YAML
     #[command(subcommand)]
     Config(config::Args),
+    /// Run a program that ends with whoever started it
+    #[command(hide = true)]
+    Tied(tied::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -64,7 +67,10 @@ enum Command {
 pub fn main() -> ExitCode {
     // Before any TLS: exactly one crypto provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -74,9 +80,20 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Help and version are results; everything else is wrong usage, and says like every error what state things are in.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if error.use_stderr() && !help && !error.to_string().contains("\n  state: ") {
+        printer::err("  state: nothing was changed");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Completions(args) => completions::run(&args),
+        Command::Tied(args) => tied::run(&args),
         Command::Config(args) => {
             let mut text = Vec::new();
             config::run(&args, &mut text)?;

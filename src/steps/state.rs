@@ -1,22 +1,22 @@
-//! The state directory of one cluster: lock, journal, environment, CA, kubeconfigs. Must not talk to clusters.
+//! The state directory of one cluster: lock, journal, CA, kubeconfigs. Must not talk to clusters.
 
 use std::{
     fs::{self, File},
     io::{Read, Seek, Write},
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    path::PathBuf,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Kind, Result,
-    config::ManagementCluster,
+    config::{ClusterName, ManagementCluster},
     engine::journal::Journal,
-    environment::Environment,
+    env,
     error::Context,
     pki::Authority,
-    ports::files::{private_folder, read_optional, write_mode, write_private},
+    ports::files::{Disk, Files, Told},
 };
 
 /// Kubeconfig of the new cluster.
@@ -42,14 +42,22 @@ pub struct Request {
 }
 
 /// State of one cluster on this host.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct State {
     /// Its folder.
     pub folder: PathBuf,
     /// Name of the cluster.
-    pub cluster: String,
-    /// Steps that work at the same time must not lose each other's changes of the environment.
-    changing: Arc<Mutex<()>>,
+    pub cluster: ClusterName,
+    /// Where files are kept.
+    files: Arc<dyn Files>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Held while a command changes things; released when dropped or when the process dies.
@@ -58,37 +66,30 @@ pub struct Lock {
     _file: File,
 }
 
-/// `$XDG_STATE_HOME/mctl`, by default `~/.local/state/mctl`.
-pub fn root() -> Result<PathBuf> {
-    let base = match (
-        crate::cli::env::get("XDG_STATE_HOME"),
-        crate::cli::env::get("HOME"),
-    ) {
-        (Some(state), _) => PathBuf::from(state),
-        (None, Some(home)) => Path::new(&home).join(".local/state"),
-        (None, None) => {
-            return Err(
-                Error::new(Kind::Usage, "neither XDG_STATE_HOME nor HOME is set")
-                    .fix("set HOME")
-                    .state("nothing was changed"),
-            );
-        }
-    };
-    Ok(base.join("mctl"))
-}
-
 impl State {
     /// Where the state of a cluster is, whether there is any or not.
-    pub fn at(cluster: &str) -> Result<Self> {
+    pub fn at(cluster: &ClusterName) -> Result<Self> {
         Ok(Self {
-            folder: root()?.join(cluster),
-            cluster: cluster.to_owned(),
-            changing: Arc::default(),
+            folder: env::state_folder()?.join(cluster.as_str()),
+            cluster: cluster.clone(),
+            files: Arc::new(Disk),
         })
     }
 
+    /// The same state with its files kept elsewhere.
+    #[must_use]
+    pub fn kept_in(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// Where files are kept.
+    pub fn files(&self) -> &dyn Files {
+        self.files.as_ref()
+    }
+
     /// State of a cluster that this host knows; an error lists those it knows.
-    pub fn open(cluster: &str) -> Result<Self> {
+    pub fn open(cluster: &ClusterName) -> Result<Self> {
         let state = Self::at(cluster)?;
         if state.file("request.json").exists() {
             return Ok(state);
@@ -103,19 +104,31 @@ impl State {
         Err(if known.is_empty() {
             error.fix("create one: mctl bootstrap --config FILE")
         } else {
+            let known: Vec<&str> = known.iter().map(ClusterName::as_str).collect();
             error.fix(format!("known here: {}", known.join(", ")))
         })
     }
 
-    /// Names of the clusters this host knows.
-    pub fn known() -> Result<Vec<String>> {
-        let Ok(entries) = fs::read_dir(root()?) else {
-            return Ok(Vec::new());
+    /// Names of the clusters this host knows; folders with other names are not mctl's.
+    pub fn known() -> Result<Vec<ClusterName>> {
+        let root = env::state_folder()?;
+        let entries = match fs::read_dir(&root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => {
+                return Err(
+                    Error::new(Kind::Usage, "the state of clusters cannot be read")
+                        .at(root.display().to_string())
+                        .because(&e)
+                        .fix("run as the user who owns it, or set XDG_STATE_HOME")
+                        .state("nothing was changed"),
+                );
+            }
         };
-        let mut names: Vec<String> = entries
+        let mut names: Vec<ClusterName> = entries
             .flatten()
             .filter(|e| e.path().join("request.json").exists())
-            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
             .collect();
         names.sort();
         Ok(names)
@@ -128,7 +141,7 @@ impl State {
 
     /// Takes the lock; an error says who holds it, since when.
     pub fn lock(&self) -> Result<Lock> {
-        private_folder(&self.folder)?;
+        self.files.private(&self.folder)?;
         let path = self.file("lock");
         let what = || format!("cannot use {}", path.display());
         let mut file = File::options()
@@ -191,56 +204,54 @@ impl State {
         self.write_json("request.json", request)
     }
 
-    /// Facts found so far.
-    pub fn environment(&self) -> Result<Environment> {
-        Ok(self.read_json("environment.json")?.unwrap_or_default())
-    }
-
-    /// Changes the facts.
-    pub fn update_environment(&self, change: impl FnOnce(&mut Environment)) -> Result<Environment> {
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut environment = self.environment()?;
-        change(&mut environment);
-        self.write_json("environment.json", &environment)?;
-        Ok(environment)
-    }
-
     /// The journal, opened for writing.
     pub fn journal(&self) -> Result<Journal> {
-        Journal::open(&self.file("journal.jsonl"))
+        Journal::open_in(self.files.clone(), &self.file("journal.jsonl"))
+    }
+
+    /// The cluster's CA, if it has one.
+    pub fn authority_if_any(&self) -> Result<Option<Authority>> {
+        let certificate = self.files.text(&self.file("ca.crt"))?;
+        let key = self.files.text(&self.file("ca.key"))?;
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Authority::from_pem(&certificate, &key).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The cluster's CA; made on first use.
     pub fn authority(&self) -> Result<Authority> {
-        let (certificate, key) = (self.file("ca.crt"), self.file("ca.key"));
-        if let (Some(c), Some(k)) = (read_optional(&certificate)?, read_optional(&key)?) {
-            return Authority::from_pem(&String::from_utf8_lossy(&c), &String::from_utf8_lossy(&k));
+        if let Some(authority) = self.authority_if_any()? {
+            return Ok(authority);
         }
         let authority = Authority::new(&format!("mctl {}", self.cluster))?;
         // Key first: a crash in between makes a new pair, never a certificate without its key.
-        write_private(&key, authority.key().as_bytes())?;
-        write_mode(&certificate, authority.certificate.as_bytes(), 0o644)?;
+        self.files
+            .keep(&self.file("ca.key"), authority.key().as_bytes())?;
+        self.files.keep_as(
+            &self.file("ca.crt"),
+            authority.certificate.as_bytes(),
+            0o644,
+        )?;
         Ok(authority)
     }
 
     /// Text of a kubeconfig, if it is there.
     pub fn kubeconfig(&self, name: &str) -> Result<Option<String>> {
-        Ok(read_optional(&self.file(name))?.map(|b| String::from_utf8_lossy(&b).into_owned()))
+        self.files.text(&self.file(name))
     }
 
     /// Removes the folder.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).context(|| format!("cannot remove {}", self.folder.display()))
-            }
-            _ => Ok(()),
-        }
+        self.files
+            .remove_folder(&self.folder)
+            .context(|| format!("cannot remove {}", self.folder.display()))
     }
 
     fn read_json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>> {
         let path = self.file(name);
-        read_optional(&path)?
+        self.files
+            .content(&path)?
             .map(|b| {
                 serde_json::from_slice(&b).context(|| {
                     format!(
@@ -253,33 +264,8 @@ impl State {
     }
 
     fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
-        private_folder(&self.folder)?;
+        self.files.private(&self.folder)?;
         let bytes = serde_json::to_vec_pretty(value).context(|| format!("cannot write {name}"))?;
-        write_private(&self.file(name), &bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_change_of_the_environment_is_lost() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State {
-            folder: folder.path().join("golem"),
-            cluster: "golem".into(),
-            changing: Arc::default(),
-        };
-        std::thread::scope(|s| {
-            for _ in 0..8 {
-                s.spawn(|| {
-                    for _ in 0..20 {
-                        state.update_environment(|e| e.mirror.push('x')).unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(state.environment().unwrap().mirror.len(), 160);
+        self.files.keep(&self.file(name), &bytes)
     }
 }

@@ -95,8 +95,9 @@ impl World {
                 println!("{what}: {:.1} s", begin.elapsed().as_secs_f32());
                 return;
             }
+            // Seconds at most on an idle machine; what never happens does not happen in this time either.
             assert!(
-                begin.elapsed() < Duration::from_secs(60),
+                begin.elapsed() < Duration::from_secs(180),
                 "{what}: {found:#?}\n{:#?}",
                 self.get(MANAGEMENT_CLUSTER, "giantswarm", NAME)
                     .await

@@ -15,6 +15,7 @@ pub mod config;
 pub mod engine;
 pub mod environment;
 pub mod error;
+pub mod launchpad;
 pub mod manager;
 pub mod pki;
 pub mod plan;

@@ -5,6 +5,7 @@ mod bundle;
 mod completions;
 pub mod config;
 mod destroy;
+mod engine_proxy;
 pub mod env;
 pub mod input;
 mod kubeconfig;
@@ -53,6 +54,9 @@ enum Command {
     Bundle(bundle::Args),
     /// Serve images and artifacts; bootstrap runs this in a container of its own
     Registry(registry::Args),
+    /// Pass an engine's API on, with addresses for new machines; runs beside Cluster API's Docker provider
+    #[command(hide = true)]
+    EngineProxy(engine_proxy::Args),
     /// Write, check and describe the document, a ManagementCluster in YAML
     #[command(subcommand)]
     Config(config::Args),
@@ -90,6 +94,7 @@ fn run(command: Command) -> Result<()> {
         Command::Status(args) => wait(status::run(args)),
         Command::Verify(args) => wait(verify::run(args)),
         Command::Registry(args) => serve(registry::run(args)),
+        Command::EngineProxy(args) => serve(engine_proxy::run(args)),
         Command::Bootstrap(args) => wait(bootstrap::run(args)),
         Command::Destroy(args) => wait(destroy::run(args)),
     }

@@ -9,28 +9,27 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tokio::{net::TcpStream, time::Instant};
 
 use super::shared::{REGISTRY_PORT, Shared};
 use crate::{
-    Error, GROUP, Result,
+    Error, GROUP, Kind, Result,
     bundle::Bundle,
+    config::Cidr,
     engine::{Observation, Step},
     environment::ImageTag,
     error::Context,
+    launchpad::{
+        NETWORK, bundle, network,
+        registry::{self, Recipe},
+    },
     ports::{
         docker::LABEL,
-        files::{private_folder, write_mode, write_private},
+        files::write_mode,
         kubernetes::Progress,
     },
     registry::own_image::OwnImage as Image,
 };
-
-/// Label that holds a digest of how a container was started.
-const RECIPE: &str = "mctl.giantswarm.io/recipe";
-/// The network of kind and of Cluster API's Docker provider.
-pub const NETWORK: &str = "kind";
 
 /// Docker network `kind`.
 pub struct Network(pub Arc<Shared>);
@@ -39,14 +38,17 @@ pub struct Network(pub Arc<Shared>);
 impl Step for Network {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         Ok(match self.0.docker.inspect("network", NETWORK).await? {
-            Some(_) => Observation::Done(format!("network {NETWORK} is there")),
+            Some(network) => Observation::Done(network::evidence(&network)),
             None => Observation::Missing(format!("no network {NETWORK}")),
         })
     }
 
     async fn apply(&self, _: &dyn Progress) -> Result<()> {
         let labels = BTreeMap::from([(LABEL.to_owned(), self.0.name().to_owned())]);
-        self.0.docker.create_network(NETWORK, &labels).await
+        let ranges = &self.0.request.document.spec.network;
+        let used = [&ranges.pod_cidr, &ranges.service_cidr];
+        let used = used.iter().filter_map(|r| Cidr::parse(r)).collect();
+        network::make(&self.0.docker, &labels, used).await
     }
 }
 
@@ -88,63 +90,23 @@ impl Step for OwnImage {
 pub struct Registry(pub Arc<Shared>);
 
 impl Registry {
-    /// Writes certificate and key unless they are there, and says how the container is to be started.
-    fn arguments(&self) -> Result<Vec<String>> {
+    /// How the container is to be started; sees to its certificate.
+    fn recipe(&self) -> Result<Recipe> {
         let shared = &self.0;
         let name = shared.registry_name();
-        let folder = shared.state.file("registry");
-        private_folder(&folder)?;
-        let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
-        if !certificate.exists() || !key.exists() {
-            // The manager in the cluster cannot reach the host, so nobody could renew it.
-            let leaf = shared
-                .state
-                .authority()?
-                .serving_for_life(std::slice::from_ref(&name))?;
-            write_private(&key, leaf.key.as_bytes())?;
-            write_mode(&certificate, leaf.certificate.as_bytes(), 0o644)?;
-        }
+        let certificate = shared.state.file("registry");
+        registry::certificate(&certificate, &name, &shared.state.authority()?)?;
         let environment = shared.environment()?;
-        let tag = environment
-            .mctl_image
-            .rsplit(':')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        let mut args: Vec<String> = vec![
-            format!("--name={name}"),
-            format!("--hostname={name}"),
-            format!("--network={NETWORK}"),
-            format!("--label={LABEL}={}", shared.name()),
-            "--restart=unless-stopped".into(),
-            "--read-only".into(),
-            "--cap-drop=ALL".into(),
-            "--cap-add=DAC_READ_SEARCH".into(),
-            "--user=0:0".into(),
-            format!("--volume={}:/registry:ro", folder.display()),
-        ];
-        if let Some(bundle) = &shared.request.bundle {
-            args.push(format!("--volume={}:/bundle:ro", bundle.display()));
-        }
-        args.push(format!("{}/mctl:{tag}", shared.image_repository()));
-        args.extend(
-            [
-                "registry",
-                "serve",
-                "--certificate",
-                "/registry/tls.crt",
-                "--key",
-                "/registry/tls.key",
-            ]
-            .map(str::to_owned),
-        );
-        args.extend(["--listen".to_owned(), format!("0.0.0.0:{REGISTRY_PORT}")]);
-        if shared.request.bundle.is_some() {
-            args.extend(["--bundle".to_owned(), "/bundle".to_owned()]);
-        }
-        let recipe = hex::encode(&Sha256::digest(args.join("\n"))[..8]);
-        args.insert(0, format!("--label={RECIPE}={recipe}"));
-        Ok(args)
+        let tag = environment.mctl_image.rsplit(':').next().unwrap_or_default();
+        let bundle = shared.request.bundle.as_deref();
+        Ok(Recipe {
+            labels: vec![(LABEL.to_owned(), shared.name().to_owned())],
+            image: format!("{}/mctl:{tag}", shared.image_repository()),
+            certificate,
+            bundle: bundle.map(|b| bundle::place(&shared.state.folder, b)),
+            port: REGISTRY_PORT,
+            name,
+        })
     }
 }
 
@@ -155,17 +117,8 @@ impl Step for Registry {
         let Some(found) = self.0.docker.inspect("container", &name).await? else {
             return Ok(Observation::Missing(format!("no container {name}")));
         };
-        let wanted = self.arguments()?.remove(0);
-        let label = format!(
-            "--label={RECIPE}={}",
-            found["Config"]["Labels"][RECIPE]
-                .as_str()
-                .unwrap_or_default()
-        );
-        if label != wanted {
-            return Ok(Observation::Missing(format!(
-                "container {name} was started in another way"
-            )));
+        if let Some(why) = self.recipe()?.differs(&found) {
+            return Ok(Observation::Missing(why));
         }
         if found["State"]["Running"] != true {
             return Ok(Observation::Missing(format!(
@@ -184,31 +137,42 @@ impl Step for Registry {
             )));
         }
         let certificate = self.0.state.authority()?.certificate;
+        let fixed = registry::fixed(&found, network::look(&self.0.docker).await?.as_ref());
+        let lasting = match &fixed {
+            Some(fixed) => format!("machines have addresses of their own, from {fixed}"),
+            None => format!(
+                "network {NETWORK} gives no addresses that last: the cluster will not survive a restart of the engine"
+            ),
+        };
         self.0.state.update_environment(|e| {
             e.ca_certificate = certificate;
             e.mirror = format!("{name}:{REGISTRY_PORT}");
             e.mirror_has_all = self.0.bundle.is_some();
             e.profile = self.0.catalog.profile.clone();
+            e.fixed_addresses = fixed;
         })?;
-        Ok(Observation::Done(format!("{name}:{REGISTRY_PORT} answers")))
+        Ok(Observation::Done(format!(
+            "{name}:{REGISTRY_PORT} answers; {lasting}"
+        )))
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let name = self.0.registry_name();
-        self.0
-            .docker
-            .remove("container", std::slice::from_ref(&name))
-            .await?;
-        self.0.docker.run_container(self.arguments()?).await?;
+        if let Some(source) = self.0.request.bundle.clone() {
+            progress.seen("keeping the bundle for the cluster");
+            let state = self.0.state.folder.clone();
+            let owned = tokio::task::spawn_blocking(move || bundle::own(&state, &source)).await;
+            owned.map_err(|e| {
+                Error::new(Kind::Internal, "keeping the bundle ended abnormally").because(&e)
+            })??;
+        }
+        self.recipe()?.run(&self.0.docker, progress).await?;
         let begin = Instant::now();
         loop {
             match self.observe(progress).await? {
                 Observation::Done(_) => return Ok(()),
                 Observation::Missing(why) if begin.elapsed() > Duration::from_secs(30) => {
-                    let logs = self.0.docker.logs(&name, 5).await.unwrap_or_default();
-                    return Err(Error::failed("the registry container does not come up")
-                        .because(why)
-                        .because(logs.trim().replace('\n', " | ")));
+                    return Err(registry::does_not_come_up(&self.0.docker, &name, why).await);
                 }
                 Observation::Missing(why) => progress.seen(&why),
             }

@@ -1,0 +1,269 @@
+//! The registry's container: how it is started, with which certificate and address. Must not decide when.
+
+use std::{
+    collections::BTreeSet,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{ADDRESS_LABEL, NETWORK, addresses, mount, network};
+use crate::{
+    Error, Result,
+    pki::{self, Authority},
+    ports::{
+        docker::Docker,
+        files::{private_folder, read_optional, write_mode, write_private},
+        kubernetes::Progress,
+    },
+};
+
+/// Label that holds a digest of how a container was started.
+const RECIPE: &str = "io.giantswarm.mctl/recipe";
+/// Value of the address label when the engine would not give an address of its own.
+const REFUSED: &str = "engine";
+/// How often another address is chosen when one is taken.
+const TRIES: usize = 5;
+
+/// How the container is to be started.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// Name of the container.
+    pub name: String,
+    /// Labels that say whose it is.
+    pub labels: Vec<(String, String)>,
+    /// mctl's own image in the engine.
+    pub image: String,
+    /// Folder with `tls.crt` and `tls.key`.
+    pub certificate: PathBuf,
+    /// The cluster's own bundle.
+    pub bundle: Option<PathBuf>,
+    /// Port it listens on.
+    pub port: u16,
+}
+
+impl Recipe {
+    fn options(&self) -> Vec<String> {
+        let mut args = vec![
+            format!("--name={}", self.name),
+            format!("--hostname={}", self.name),
+            format!("--network={NETWORK}"),
+            // Whenever the engine starts, until somebody stops it.
+            "--restart=unless-stopped".into(),
+            "--read-only".into(),
+            "--cap-drop=ALL".into(),
+            "--cap-add=DAC_READ_SEARCH".into(),
+            "--user=0:0".into(),
+            format!("--mount={}", mount::read_only(&self.certificate, "/registry")),
+        ];
+        args.extend(self.labels.iter().map(|(k, v)| format!("--label={k}={v}")));
+        if let Some(bundle) = &self.bundle {
+            args.push(format!("--mount={}", mount::read_only(bundle, "/bundle")));
+        }
+        args
+    }
+
+    fn command(&self) -> Vec<String> {
+        let listen = format!("0.0.0.0:{}", self.port);
+        let mut args: Vec<String> = [
+            "registry",
+            "serve",
+            "--certificate",
+            "/registry/tls.crt",
+            "--key",
+            "/registry/tls.key",
+            "--listen",
+            &listen,
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        if self.bundle.is_some() {
+            args.extend(["--bundle".to_owned(), "/bundle".to_owned()]);
+        }
+        args
+    }
+
+    /// Digest of all of it; the address is the engine's matter and not part of it.
+    fn digest(&self) -> String {
+        let all = [self.options(), vec![self.image.clone()], self.command()].concat();
+        hex::encode(&Sha256::digest(all.join("\n"))[..8])
+    }
+
+    /// Arguments of `docker run`.
+    fn arguments(&self, address: Option<Ipv4Addr>) -> Vec<String> {
+        let mut args = self.options();
+        args.push(format!("--label={RECIPE}={}", self.digest()));
+        match address {
+            Some(address) => {
+                args.push(format!("--ip={address}"));
+                args.push(format!("--label={ADDRESS_LABEL}={address}"));
+            }
+            None => args.push(format!("--label={ADDRESS_LABEL}={REFUSED}")),
+        }
+        args.push(self.image.clone());
+        args.extend(self.command());
+        args
+    }
+
+    /// Why an inspected container must be started anew; `None` if it is as it should be.
+    pub fn differs(&self, container: &Value) -> Option<String> {
+        let labels = &container["Config"]["Labels"];
+        if labels[RECIPE] != self.digest().as_str() {
+            return Some(format!("container {} was started in another way", self.name));
+        }
+        let (_, own) = addresses::of(container, NETWORK);
+        (own.is_none() && labels[ADDRESS_LABEL] != REFUSED)
+            .then(|| format!("container {} has no address of its own", self.name))
+    }
+
+    /// Removes the container if there is one and starts it anew, with an address of its own if the engine gives one.
+    pub async fn run(&self, docker: &Docker, progress: &dyn Progress) -> Result<()> {
+        let fixed = network::look(docker)
+            .await?
+            .and_then(|n| addresses::Fixed::of(&n));
+        let mut refused = BTreeSet::new();
+        for _ in 0..TRIES {
+            docker
+                .remove("container", std::slice::from_ref(&self.name))
+                .await?;
+            let address = match fixed {
+                Some(fixed) => {
+                    let names = docker.all("container").await?;
+                    let all = docker.inspect_all("container", &names).await?;
+                    let mut taken = addresses::taken(&all, NETWORK);
+                    taken.extend(&refused);
+                    fixed.pick(&self.name, &taken)
+                }
+                None => None,
+            };
+            let Some(address) = address else {
+                break;
+            };
+            let Err(e) = docker.run_container(self.arguments(Some(address))).await else {
+                return Ok(());
+            };
+            let why = e.line();
+            if why.contains("user configured subnet") || why.contains("no configured subnet") {
+                progress.seen(&format!(
+                    "network {NETWORK} has no subnet of its own: addresses will not outlive a restart of the engine"
+                ));
+                break;
+            }
+            if !why.contains("ddress already in use") {
+                return Err(e);
+            }
+            refused.insert(address);
+        }
+        docker
+            .remove("container", std::slice::from_ref(&self.name))
+            .await?;
+        docker.run_container(self.arguments(None)).await
+    }
+}
+
+/// The part of the network that machines' addresses come from; none when the engine refused the registry one.
+pub fn fixed(container: &Value, network: Option<&Value>) -> Option<String> {
+    addresses::of(container, NETWORK).1?;
+    addresses::Fixed::of(network?).map(|f| f.to_string())
+}
+
+/// Sees to the serving certificate: signed by this authority, for this name, and with enough life left.
+pub fn certificate(folder: &Path, name: &str, authority: &Authority) -> Result<()> {
+    private_folder(folder)?;
+    let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
+    let text = |path: &Path| -> Result<Option<String>> {
+        Ok(read_optional(path)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
+    };
+    let good = match (text(&certificate)?, text(&key)?) {
+        (Some(c), Some(_)) => pki::serving_due(&c, name, &authority.certificate).is_none(),
+        _ => false,
+    };
+    if good {
+        return Ok(());
+    }
+    // The manager in the cluster cannot reach the host, so nobody could renew it.
+    let leaf = authority.serving_for_life(&[name.to_owned()])?;
+    write_private(&key, leaf.key.as_bytes())?;
+    write_mode(&certificate, leaf.certificate.as_bytes(), 0o644)
+}
+
+/// An error that the container did not come up, with what it printed last.
+pub async fn does_not_come_up(docker: &Docker, name: &str, why: String) -> Error {
+    let logs = docker.logs(name, 5).await.unwrap_or_default();
+    Error::failed("the registry container does not come up")
+        .because(why)
+        .because(logs.trim().replace('\n', " | "))
+        .fix(format!("see what it says: docker logs {name}; then run the same command again"))
+        .state("the container is kept; what was done before is kept too")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn recipe() -> Recipe {
+        Recipe {
+            name: "mctl-golem-registry".into(),
+            labels: vec![("io.giantswarm.mctl/cluster".into(), "golem".into())],
+            image: "mctl.giantswarm.io/golem/mctl:1".into(),
+            certificate: "/state, of mine/golem/registry".into(),
+            bundle: Some("/state/golem/bundle/layout".into()),
+            port: 5000,
+        }
+    }
+
+    fn container(recipe: &Recipe, own: &str, label: &str) -> Value {
+        json!({
+            "Config": {"Labels": {RECIPE: recipe.digest(), ADDRESS_LABEL: label}},
+            "NetworkSettings": {"Networks": {"kind": {"IPAddress": "172.18.0.2", "IPAMConfig": {"IPv4Address": own}}}},
+        })
+    }
+
+    #[test]
+    fn paths_are_mounted_as_they_are_and_the_address_is_asked_for() {
+        let args = recipe().arguments(Some([172, 18, 128, 9].into()));
+        let has = |a: &str| assert!(args.iter().any(|b| a == b), "{a} in {args:?}");
+        has("--mount=type=bind,\"source=/state, of mine/golem/registry\",target=/registry,readonly");
+        has("--mount=type=bind,source=/state/golem/bundle/layout,target=/bundle,readonly");
+        has("--ip=172.18.128.9");
+        has("--label=io.giantswarm.mctl/address=172.18.128.9");
+        assert!(!args.iter().any(|a| a.starts_with("--volume")));
+    }
+
+    #[test]
+    fn a_container_is_kept_only_as_it_should_be() {
+        let r = recipe();
+        assert_eq!(r.differs(&container(&r, "172.18.128.9", "172.18.128.9")), None);
+        assert_eq!(r.differs(&container(&r, "", "engine")), None);
+        assert!(r.differs(&container(&r, "", "")).unwrap().contains("no address of its own"));
+        let mut other = recipe();
+        other.bundle = None;
+        assert!(r.differs(&container(&other, "", "engine")).unwrap().contains("another way"));
+        let network = json!({"IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "IPRange": "172.18.0.0/17"}]}});
+        let own = container(&r, "172.18.128.9", "");
+        assert_eq!(fixed(&own, Some(&network)).as_deref(), Some("172.18.128.0/17"));
+        assert_eq!(fixed(&container(&r, "", "engine"), Some(&network)), None);
+    }
+
+    #[test]
+    fn a_certificate_of_another_authority_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry");
+        let read = || std::fs::read_to_string(path.join("tls.crt")).unwrap();
+        let first = Authority::new("mctl golem").unwrap();
+        certificate(&path, "r", &first).unwrap();
+        let before = read();
+        certificate(&path, "r", &first).unwrap();
+        assert_eq!(read(), before);
+        certificate(&path, "r", &Authority::new("mctl golem").unwrap()).unwrap();
+        let after = read();
+        assert_ne!(after, before);
+        std::fs::write(path.join("tls.crt"), "rubbish").unwrap();
+        certificate(&path, "r", &first).unwrap();
+        assert!(read().contains("BEGIN CERTIFICATE"));
+    }
+}

@@ -11,6 +11,7 @@ pub mod input;
 mod kubeconfig;
 mod manager;
 mod plan;
+mod power;
 mod registry;
 mod status;
 mod verify;
@@ -42,6 +43,10 @@ enum Command {
     Plan(plan::Args),
     /// Print the kubeconfig of a management cluster
     Kubeconfig(kubeconfig::Args),
+    /// Stop all containers of a management cluster; nothing is removed
+    Stop(power::Args),
+    /// Start a management cluster again, and wait until it answers
+    Start(power::Args),
     /// Remove everything that bootstrap made on this host's engine
     Destroy(destroy::Args),
     /// Run as the manager inside the cluster
@@ -97,6 +102,8 @@ fn run(command: Command) -> Result<()> {
         Command::EngineProxy(args) => serve(engine_proxy::run(args)),
         Command::Bootstrap(args) => wait(bootstrap::run(args)),
         Command::Destroy(args) => wait(destroy::run(args)),
+        Command::Stop(args) => wait(power::stop(args)),
+        Command::Start(args) => wait(power::start(args)),
     }
 }
 

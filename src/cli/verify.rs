@@ -9,9 +9,10 @@ use std::{
 use crate::{
     Error, Kind, Result,
     error::Context,
+    launchpad::{diagnosis::Diagnosis, power},
     ports::kubernetes::{Cluster, Progress},
     steps::state::{MANAGEMENT, State},
-    verify,
+    verify::{self, Check},
 };
 
 /// Checks a management cluster and shows the evidence; changes nothing unless --active is given.
@@ -52,8 +53,14 @@ pub async fn run(args: Args) -> Result<()> {
         output,
         kubeconfig,
     } = args;
+    let diagnosis = diagnosis(&name, kubeconfig.is_some()).await;
+    let explained = |e: Error| match &diagnosis {
+        Some(Ok(d)) => d.explain(e),
+        Some(Err(silent)) => e.because(silent.line()),
+        None => e,
+    };
     let cluster = cluster(&name, kubeconfig).await?;
-    let document = verify::document(&cluster, &name).await?;
+    let document = verify::document(&cluster, &name).await.map_err(explained)?;
     let options = verify::Options {
         active,
         patience: Duration::from_secs(wait),
@@ -61,8 +68,8 @@ pub async fn run(args: Args) -> Result<()> {
     let progress = Lines {
         shown: output == Output::Human && std::io::stderr().is_terminal(),
     };
-    let report = tokio::select! {
-        report = verify::run(&cluster, &document, options, &progress) => report?,
+    let mut report = tokio::select! {
+        report = verify::run(&cluster, &document, options, &progress) => report.map_err(explained)?,
         _ = tokio::signal::ctrl_c() => {
             let error = Error::new(Kind::Interrupted, "the checks were stopped");
             if !active {
@@ -74,6 +81,11 @@ pub async fn run(args: Args) -> Result<()> {
             });
         }
     };
+    match &diagnosis {
+        Some(Ok(d)) => report.checks.push(d.check()),
+        Some(Err(silent)) => report.checks.push(Check::skip("containers", silent.line())),
+        None => {}
+    }
     show(output, &report, || report.text())?;
     if report.passed() {
         return Ok(());
@@ -88,6 +100,16 @@ pub async fn run(args: Args) -> Result<()> {
         .fix(format!(
             "each failed check names its fix; then run again: mctl verify {name}"
         )))
+}
+
+/// What the engine says of the cluster's containers; nothing where another kubeconfig was given: it may be anybody's.
+pub(super) async fn diagnosis(name: &str, elsewhere: bool) -> Option<Result<Diagnosis>> {
+    if elsewhere {
+        return None;
+    }
+    let state = State::open(name).ok()?;
+    let docker = super::power::engine(&state).ok()?;
+    Some(power::look(&docker, &state).await)
 }
 
 /// The cluster of this name, through the kubeconfig that was given or kept.
@@ -124,8 +146,15 @@ pub(super) fn show(
 }
 
 /// Progress as lines on a terminal.
-struct Lines {
+pub(super) struct Lines {
     shown: bool,
+}
+
+impl Lines {
+    /// Shown everywhere.
+    pub(super) fn shown() -> Self {
+        Self { shown: true }
+    }
 }
 
 impl Progress for Lines {

@@ -6,10 +6,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{ADDRESS_LABEL, NETWORK, addresses};
-use crate::environment::Endpoint;
+use crate::{Error, environment::Endpoint, verify::Check};
 
 /// Label of kind and of Cluster API's Docker provider: what a container is.
 const ROLE: &str = "io.x-k8s.kind.role";
+/// Name of the check.
+const CHECK: &str = "containers";
 
 /// What a container does for its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -104,6 +106,38 @@ pub struct Diagnosis {
     pub fragile: Option<Finding>,
     /// One line of evidence.
     pub evidence: String,
+}
+
+impl Diagnosis {
+    /// Adds what is broken to an error that may come of it.
+    pub fn explain(&self, error: Error) -> Error {
+        self.broken.iter().fold(error, |error, finding| {
+            error.because(finding.what.as_str()).fix(finding.fix.as_str())
+        })
+    }
+
+    /// As a check with evidence.
+    pub fn check(&self) -> Check {
+        let all = |of: fn(&Finding) -> &str| {
+            let mut texts: Vec<&str> = self.broken.iter().map(of).collect();
+            texts.dedup();
+            texts.join("; ")
+        };
+        match (&self.broken[..], &self.fragile) {
+            ([], None) => Check::pass(CHECK, &self.evidence),
+            ([], Some(fragile)) => Check::skip(CHECK, format!("{}; {}", fragile.what, fragile.fix)),
+            _ => Check::fail(CHECK, all(|f| &f.what), all(|f| &f.fix)),
+        }
+    }
+
+    /// Lines for people.
+    pub fn text(&self) -> String {
+        let mut text = format!("  containers: {}\n", self.evidence);
+        for finding in self.broken.iter().chain(&self.fragile) {
+            text.push_str(&format!("    {}\n    fix: {}\n", finding.what, finding.fix));
+        }
+        text
+    }
 }
 
 /// Compares.

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use super::{
     NETWORK,
-    diagnosis::{Container, Role},
+    diagnosis::{Container, Diagnosis, Remembered, Role, diagnose},
+    registry,
 };
 use crate::{
     Error, Result,
     ports::{docker::Docker, kubernetes::Progress},
-    steps::NODE_CONTAINER_LABEL,
+    steps::{NODE_CONTAINER_LABEL, state::State},
 };
 
 /// How long a machine may take to shut down.
@@ -35,6 +36,17 @@ pub async fn containers(docker: &Docker, cluster: &str, registry: &str) -> Resul
     let mut all: Vec<Container> = found.iter().map(|c| Container::read(c, registry)).collect();
     all.sort_by(|a, b| (a.role, &a.name).cmp(&(b.role, &b.name)));
     Ok(all)
+}
+
+/// Looks at a cluster's containers and compares them with what is known of it.
+pub async fn look(docker: &Docker, state: &State) -> Result<Diagnosis> {
+    let remembered = Remembered {
+        cluster: state.cluster.clone(),
+        registry: registry::container_name(&state.cluster),
+        endpoint: state.environment()?.control_plane_endpoint,
+    };
+    let all = containers(docker, &remembered.cluster, &remembered.registry).await?;
+    Ok(diagnose(&remembered, &all))
 }
 
 /// Stops all that run; returns how many did.

@@ -9,14 +9,18 @@ use std::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::{ADDRESS_LABEL, NETWORK, addresses, mount, network};
+use super::{ADDRESS_LABEL, NETWORK, addresses, bundle, mount, network};
 use crate::{
-    Error, Result,
+    Error, GROUP, Result,
     pki::{self, Authority},
     ports::{
-        docker::Docker,
+        docker::{Docker, LABEL},
         files::{private_folder, read_optional, write_mode, write_private},
         kubernetes::Progress,
+    },
+    steps::{
+        REGISTRY_PORT,
+        state::{Request, State},
     },
 };
 
@@ -26,6 +30,17 @@ const RECIPE: &str = "io.giantswarm.mctl/recipe";
 const REFUSED: &str = "engine";
 /// How often another address is chosen when one is taken.
 const TRIES: usize = 5;
+
+/// Name of a cluster's registry container.
+pub fn container_name(cluster: &str) -> String {
+    format!("mctl-{cluster}-registry")
+}
+
+/// Name of mctl's own image in the engine for a cluster, from the name it has in the cluster.
+pub fn image_name(cluster: &str, in_cluster: &str) -> String {
+    let tag = in_cluster.rsplit(':').next().unwrap_or_default();
+    format!("{GROUP}/{cluster}/mctl:{tag}")
+}
 
 /// How the container is to be started.
 #[derive(Clone, Debug)]
@@ -45,6 +60,22 @@ pub struct Recipe {
 }
 
 impl Recipe {
+    /// Of the cluster with this state and request; sees to its certificate. `image` is mctl's own one, in the engine.
+    pub fn of(state: &State, request: &Request, image: String) -> Result<Self> {
+        let name = container_name(&state.cluster);
+        let certificate_folder = state.file("registry");
+        certificate(&certificate_folder, &name, &state.authority()?)?;
+        let bundle = request.bundle.as_deref();
+        Ok(Self {
+            labels: vec![(LABEL.to_owned(), state.cluster.clone())],
+            image,
+            certificate: certificate_folder,
+            bundle: bundle.map(|b| bundle::place(&state.folder, b)),
+            port: REGISTRY_PORT,
+            name,
+        })
+    }
+
     fn options(&self) -> Vec<String> {
         let mut args = vec![
             format!("--name={}", self.name),

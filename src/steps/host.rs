@@ -90,23 +90,10 @@ impl Step for OwnImage {
 pub struct Registry(pub Arc<Shared>);
 
 impl Registry {
-    /// How the container is to be started; sees to its certificate.
     fn recipe(&self) -> Result<Recipe> {
         let shared = &self.0;
-        let name = shared.registry_name();
-        let certificate = shared.state.file("registry");
-        registry::certificate(&certificate, &name, &shared.state.authority()?)?;
-        let environment = shared.environment()?;
-        let tag = environment.mctl_image.rsplit(':').next().unwrap_or_default();
-        let bundle = shared.request.bundle.as_deref();
-        Ok(Recipe {
-            labels: vec![(LABEL.to_owned(), shared.name().to_owned())],
-            image: format!("{}/mctl:{tag}", shared.image_repository()),
-            certificate,
-            bundle: bundle.map(|b| bundle::place(&shared.state.folder, b)),
-            port: REGISTRY_PORT,
-            name,
-        })
+        let image = registry::image_name(shared.name(), &shared.environment()?.mctl_image);
+        Recipe::of(&shared.state, &shared.request, image)
     }
 }
 

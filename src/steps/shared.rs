@@ -86,7 +86,7 @@ impl Shared {
 
     /// Name of the registry container.
     pub fn registry_name(&self) -> String {
-        format!("mctl-{}-registry", self.name())
+        crate::launchpad::registry::container_name(self.name())
     }
 
     /// Repository of this cluster's images in the engine; `destroy` removes all below it.

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::verify::Lines;
 use crate::{
     Error, Kind, Result,
+    config::ClusterName,
     launchpad::{
         access, bundle,
         diagnosis::{Container, Role},
@@ -31,7 +32,7 @@ const STALL: Duration = Duration::from_secs(180);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Management cluster
-    name: String,
+    name: ClusterName,
 }
 
 /// The engine that a cluster's containers are on.

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     Error, Kind, Result,
+    config::ClusterName,
     error::Context,
     launchpad::{diagnosis::Diagnosis, power},
     ports::kubernetes::{Cluster, Progress},
@@ -19,7 +20,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Name of the cluster.
-    pub name: String,
+    pub name: ClusterName,
     /// Also probe: provoke an alert, delete and edit platform objects, scale the control plane; cleans up after itself.
     #[arg(long)]
     pub active: bool,
@@ -103,7 +104,7 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 /// What the engine says of the cluster's containers; nothing where another kubeconfig was given: it may be anybody's.
-pub(super) async fn diagnosis(name: &str, elsewhere: bool) -> Option<Result<Diagnosis>> {
+pub(super) async fn diagnosis(name: &ClusterName, elsewhere: bool) -> Option<Result<Diagnosis>> {
     if elsewhere {
         return None;
     }
@@ -113,7 +114,7 @@ pub(super) async fn diagnosis(name: &str, elsewhere: bool) -> Option<Result<Diag
 }
 
 /// The cluster of this name, through the kubeconfig that was given or kept.
-pub(super) async fn cluster(name: &str, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
+pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
     let file = match kubeconfig {
         Some(file) => file,
         None => State::open(name)?.file(MANAGEMENT),

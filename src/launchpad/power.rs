@@ -41,7 +41,7 @@ pub async fn containers(docker: &Docker, cluster: &str, registry: &str) -> Resul
 /// Looks at a cluster's containers and compares them with what is known of it.
 pub async fn look(docker: &Docker, state: &State) -> Result<Diagnosis> {
     let remembered = Remembered {
-        cluster: state.cluster.clone(),
+        cluster: state.cluster.to_string(),
         registry: registry::container_name(&state.cluster),
         endpoint: state.environment()?.control_plane_endpoint,
     };

@@ -67,7 +67,7 @@ impl Recipe {
         certificate(&certificate_folder, &name, &state.authority()?)?;
         let bundle = request.bundle.as_deref();
         Ok(Self {
-            labels: vec![(LABEL.to_owned(), state.cluster.clone())],
+            labels: vec![(LABEL.to_owned(), state.cluster.to_string())],
             image,
             certificate: certificate_folder,
             bundle: bundle.map(|b| bundle::place(&state.folder, b)),

@@ -52,7 +52,10 @@ async fn containers(docker: &Docker, name: &str) -> Result<Vec<Container>> {
         Kind::Usage,
         format!("management cluster `{name}` has no machines on this engine"),
     )
-    .at(docker.host.clone().unwrap_or_else(|| "the docker command's default engine".into()))
+    .at(docker
+        .host
+        .clone()
+        .unwrap_or_else(|| "the docker command's default engine".into()))
     .fix("go on with `mctl bootstrap`, or see which engine it was made on: DOCKER_HOST")
     .state("nothing was changed"))
 }
@@ -96,7 +99,9 @@ pub async fn start(args: Args) -> Result<()> {
     let nodes = match nodes {
         Ok(nodes) => nodes,
         Err(e) => {
-            let e = e.state("its containers run").fix(format!("look at one of them: docker exec {name}-… journalctl -u kubelet"));
+            let e = e.state("its containers run").fix(format!(
+                "look at one of them: docker exec {name}-… journalctl -u kubelet"
+            ));
             return Err(power::look(&docker, &state).await?.explain(e));
         }
     };

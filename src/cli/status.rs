@@ -83,7 +83,9 @@ pub async fn run(args: Args) -> Result<()> {
         None => Some(bootstrap(&State::open(&name)?)?),
     };
     // An engine that does not answer is told of by what does not answer either.
-    let containers = diagnosis(&name, kubeconfig.is_some()).await.and_then(Result::ok);
+    let containers = diagnosis(&name, kubeconfig.is_some())
+        .await
+        .and_then(Result::ok);
     let finished = bootstrap.as_ref().is_none_or(|b| b.complete);
     let told = async { summary::summary(&cluster(&name, kubeconfig).await?, &name).await };
     let (management, silent) = match told.await {

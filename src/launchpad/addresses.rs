@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn a_free_subnet_overlaps_nothing_in_use() {
-        let used = |all: &[&str]| -> Vec<Cidr> { all.iter().filter_map(|a| Cidr::parse(a)).collect() };
+        let used =
+            |all: &[&str]| -> Vec<Cidr> { all.iter().filter_map(|a| Cidr::parse(a)).collect() };
         assert_eq!(free_subnet(&[]).unwrap().to_string(), "172.18.0.0/16");
         let some = used(&["172.18.0.0/16", "172.19.4.0/24"]);
         assert_eq!(free_subnet(&some).unwrap().to_string(), "172.20.0.0/16");
@@ -198,8 +199,18 @@ mod tests {
             json!({"NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.2"}}}}),
             json!({"Labels": {"io.giantswarm.mctl/address": "172.18.128.7"}}),
         ];
-        let found: Vec<String> = taken(&all, "kind").iter().map(ToString::to_string).collect();
+        let found: Vec<String> = taken(&all, "kind")
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(found, ["172.18.0.2", "172.18.128.7", "172.18.128.9"]);
-        assert_eq!(subnets(&[network(json!([{"Subnet": "172.18.0.0/16"}, {"Subnet": "fc00::/64"}])), json!({})]).len(), 1);
+        assert_eq!(
+            subnets(&[
+                network(json!([{"Subnet": "172.18.0.0/16"}, {"Subnet": "fc00::/64"}])),
+                json!({})
+            ])
+            .len(),
+            1
+        );
     }
 }

@@ -109,7 +109,10 @@ mod tests {
         let inode = |p: &Path| fs::metadata(p).unwrap().ino();
         let large = owned.join("blobs/sha256/large");
         assert_eq!(inode(&large), inode(&blobs.join("large")), "linked");
-        assert_ne!(inode(&owned.join("index.json")), inode(&source.join("index.json")));
+        assert_ne!(
+            inode(&owned.join("index.json")),
+            inode(&source.join("index.json"))
+        );
 
         // Done once; a bundle that changed is taken anew.
         let before = inode(&owned.join("index.json"));
@@ -117,11 +120,19 @@ mod tests {
         assert_eq!(inode(&owned.join("index.json")), before);
         fs::write(source.join("index.json"), r#"{"new":1}"#).unwrap();
         own(&state, &source).unwrap();
-        assert_eq!(fs::read_to_string(owned.join("index.json")).unwrap(), r#"{"new":1}"#);
+        assert_eq!(
+            fs::read_to_string(owned.join("index.json")).unwrap(),
+            r#"{"new":1}"#
+        );
 
         fs::remove_dir_all(&source).unwrap();
         assert_eq!(fs::metadata(&large).unwrap().len(), 2 << 20);
-        assert!(own(&state, &source).unwrap_err().to_string().contains("fix:"));
+        assert!(
+            own(&state, &source)
+                .unwrap_err()
+                .to_string()
+                .contains("fix:")
+        );
     }
 
     #[test]

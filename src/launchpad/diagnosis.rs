@@ -112,7 +112,9 @@ impl Diagnosis {
     /// Adds what is broken to an error that may come of it.
     pub fn explain(&self, error: Error) -> Error {
         self.broken.iter().fold(error, |error, finding| {
-            error.because(finding.what.as_str()).fix(finding.fix.as_str())
+            error
+                .because(finding.what.as_str())
+                .fix(finding.fix.as_str())
         })
     }
 
@@ -153,7 +155,10 @@ pub fn diagnose(remembered: &Remembered, containers: &[Container]) -> Diagnosis 
     };
     if !containers.iter().any(|c| c.role == Role::Registry) {
         let what = "no new or repaired machine gets an image";
-        find(format!("container {} is gone: {what}", remembered.registry), &start);
+        find(
+            format!("container {} is gone: {what}", remembered.registry),
+            &start,
+        );
     }
     for c in containers.iter().filter(|c| !c.runs()) {
         find(format!("container {} is {}", c.name, c.status), &start);
@@ -162,17 +167,26 @@ pub fn diagnose(remembered: &Remembered, containers: &[Container]) -> Diagnosis 
     let balancer = containers.iter().find(|c| c.role == Role::LoadBalancer);
     if let (Some(endpoint), None) = (endpoint, balancer) {
         let what = format!("the load balancer in front of {} is gone", endpoint.host);
-        find(what, &format!("Cluster API makes it again while an API server answers; else begin anew: mctl destroy {cluster}"));
+        find(
+            what,
+            &format!(
+                "Cluster API makes it again while an API server answers; else begin anew: mctl destroy {cluster}"
+            ),
+        );
     }
     let anew = format!(
         "the engine gave out other addresses when it started; a network with addresses of its own keeps them: \
          mctl destroy {cluster}, docker network rm {NETWORK}, then bootstrap again"
     );
-    if let (Some(endpoint), Some((name, is))) = (endpoint, balancer.and_then(|b| Some((&b.name, b.address?))))
+    if let (Some(endpoint), Some((name, is))) =
+        (endpoint, balancer.and_then(|b| Some((&b.name, b.address?))))
         && endpoint.host.parse::<Ipv4Addr>().is_ok_and(|was| was != is)
     {
         let what = "certificates, kubeconfigs and nodes have";
-        find(format!("{name} has address {is}; {what} {}", endpoint.host), &anew);
+        find(
+            format!("{name} has address {is}; {what} {}", endpoint.host),
+            &anew,
+        );
     }
     for c in containers {
         if let (Some(is), Some(was)) = (c.address, c.remembered.or(c.own))
@@ -182,7 +196,10 @@ pub fn diagnose(remembered: &Remembered, containers: &[Container]) -> Diagnosis 
                 "docker stop {0} && docker network disconnect {NETWORK} {0} && docker network connect --ip {was} {NETWORK} {0} && {start}",
                 c.name
             );
-            find(format!("{} has address {is} and was made with {was}", c.name), &fix);
+            find(
+                format!("{} has address {is} and was made with {was}", c.name),
+                &fix,
+            );
         }
     }
     let passing: Vec<&str> = containers
@@ -221,7 +238,11 @@ mod tests {
     use super::*;
 
     fn container(name: &str, role: &str, address: &str, own: &str) -> Container {
-        let state = if address.is_empty() { "exited" } else { "running" };
+        let state = if address.is_empty() {
+            "exited"
+        } else {
+            "running"
+        };
         let inspected = json!({
             "Name": format!("/{name}"), "State": {"Status": state},
             "Config": {"Labels": {ROLE: role, ADDRESS_LABEL: own}},
@@ -232,7 +253,13 @@ mod tests {
 
     fn cluster(own: bool, shift: u8) -> Vec<Container> {
         let address = |n: u8| format!("172.18.128.{}", n + shift);
-        let fixed = |n: u8| if own { format!("172.18.128.{n}") } else { String::new() };
+        let fixed = |n: u8| {
+            if own {
+                format!("172.18.128.{n}")
+            } else {
+                String::new()
+            }
+        };
         [
             ("mctl-golem-registry", ""),
             ("golem-lb", "external-load-balancer"),
@@ -260,7 +287,10 @@ mod tests {
     fn a_sound_cluster_has_nothing_to_mend() {
         let found = diagnose(&remembered(), &cluster(true, 0));
         assert_eq!((found.broken.len(), found.fragile), (0, None));
-        assert_eq!(found.evidence, "4 of 4 containers run, 4 have an address of their own");
+        assert_eq!(
+            found.evidence,
+            "4 of 4 containers run, 4 have an address of their own"
+        );
         assert_eq!(cluster(true, 0)[1].role, Role::LoadBalancer);
     }
 
@@ -269,17 +299,26 @@ mod tests {
         let found = diagnose(&remembered(), &cluster(false, 0));
         assert!(found.broken.is_empty());
         let fragile = found.fragile.unwrap();
-        assert!(fragile.what.contains("golem-lb") && fragile.fix.contains("docker network rm kind"));
+        assert!(
+            fragile.what.contains("golem-lb") && fragile.fix.contains("docker network rm kind")
+        );
     }
 
     #[test]
     fn other_addresses_are_named_with_what_they_were() {
         let found = diagnose(&remembered(), &cluster(false, 1));
         assert_eq!(found.broken.len(), 1, "{found:?}");
-        assert!(found.broken[0].what.contains("172.18.128.3") && found.broken[0].what.contains("172.18.128.2"));
+        assert!(
+            found.broken[0].what.contains("172.18.128.3")
+                && found.broken[0].what.contains("172.18.128.2")
+        );
         let found = diagnose(&remembered(), &cluster(true, 1));
         assert_eq!(found.broken.len(), 5, "{found:?}");
-        assert!(found.broken[1].fix.contains("--ip 172.18.128.1 kind mctl-golem-registry"));
+        assert!(
+            found.broken[1]
+                .fix
+                .contains("--ip 172.18.128.1 kind mctl-golem-registry")
+        );
     }
 
     #[test]
@@ -289,10 +328,17 @@ mod tests {
         all.remove(0);
         let found = diagnose(&remembered(), &all);
         let what: Vec<&str> = found.broken.iter().map(|f| f.what.as_str()).collect();
-        assert!(what[0].contains("mctl-golem-registry is gone") && what[1] == "container golem-abc is exited", "{what:?}");
+        assert!(
+            what[0].contains("mctl-golem-registry is gone")
+                && what[1] == "container golem-abc is exited",
+            "{what:?}"
+        );
         assert!(found.broken.iter().all(|f| f.fix == "mctl start golem"));
         all.remove(0);
         let found = diagnose(&remembered(), &all);
-        assert!(found.broken.iter().any(|f| f.what.contains("load balancer in front of 172.18.128.2 is gone")));
+        assert!(found.broken.iter().any(|f| {
+            f.what
+                .contains("load balancer in front of 172.18.128.2 is gone")
+        }));
     }
 }

@@ -31,7 +31,10 @@ mod tests {
     #[test]
     fn any_path_is_one_field() {
         let mount = |path: &str| read_only(Path::new(path), "/bundle");
-        assert_eq!(mount("/a b:c"), "type=bind,source=/a b:c,target=/bundle,readonly");
+        assert_eq!(
+            mount("/a b:c"),
+            "type=bind,source=/a b:c,target=/bundle,readonly"
+        );
         assert_eq!(
             mount("/a,\"b\""),
             "type=bind,\"source=/a,\"\"b\"\"\",target=/bundle,readonly"

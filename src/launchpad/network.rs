@@ -27,7 +27,10 @@ pub fn evidence(network: &Value) -> String {
     let subnets = addresses::subnets(std::slice::from_ref(network));
     let subnets: Vec<String> = subnets.iter().map(ToString::to_string).collect();
     match addresses::Fixed::of(network) {
-        Some(fixed) => format!("network {NETWORK} {}, machines in {fixed}", subnets.join(", ")),
+        Some(fixed) => format!(
+            "network {NETWORK} {}, machines in {fixed}",
+            subnets.join(", ")
+        ),
         None => format!("network {NETWORK} {}", subnets.join(", ")),
     }
 }
@@ -124,7 +127,11 @@ mod tests {
                 [_, "create", ..] => {
                     self.created.lock().unwrap().push(command.line());
                     if command.line().contains(self.hidden) {
-                        (1, String::new(), "Pool overlaps with other one on this address space")
+                        (
+                            1,
+                            String::new(),
+                            "Pool overlaps with other one on this address space",
+                        )
                     } else {
                         (0, "1".into(), "")
                     }
@@ -174,7 +181,10 @@ mod tests {
     async fn when_nothing_is_free_the_ranges_are_named() {
         let engine = engine("--subnet");
         let docker = Docker::new(engine.clone(), None);
-        let e = make(&docker, &BTreeMap::new(), Vec::new()).await.unwrap_err().to_string();
+        let e = make(&docker, &BTreeMap::new(), Vec::new())
+            .await
+            .unwrap_err()
+            .to_string();
         assert_eq!(engine.created.lock().unwrap().len(), TRIES);
         for part in ["172.18.0.0/20", "Pool overlaps", "fix:", "state:"] {
             assert!(e.contains(part), "{e}");
@@ -183,7 +193,11 @@ mod tests {
 
     #[test]
     fn a_network_says_where_machines_are() {
-        let ours = json!({"IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "IPRange": "172.18.0.0/17"}]}});
-        assert_eq!(evidence(&ours), "network kind 172.18.0.0/16, machines in 172.18.128.0/17");
+        let ours =
+            json!({"IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "IPRange": "172.18.0.0/17"}]}});
+        assert_eq!(
+            evidence(&ours),
+            "network kind 172.18.0.0/16, machines in 172.18.128.0/17"
+        );
     }
 }

@@ -147,6 +147,9 @@ mod tests {
     #[test]
     fn an_address_that_is_taken_is_explained() {
         let e = explained(Error::failed("x").because("Address already in use")).to_string();
-        assert!(e.contains("took the address") && e.contains("state:"), "{e}");
+        assert!(
+            e.contains("took the address") && e.contains("state:"),
+            "{e}"
+        );
     }
 }

@@ -87,7 +87,10 @@ impl Recipe {
             "--cap-drop=ALL".into(),
             "--cap-add=DAC_READ_SEARCH".into(),
             "--user=0:0".into(),
-            format!("--mount={}", mount::read_only(&self.certificate, "/registry")),
+            format!(
+                "--mount={}",
+                mount::read_only(&self.certificate, "/registry")
+            ),
         ];
         args.extend(self.labels.iter().map(|(k, v)| format!("--label={k}={v}")));
         if let Some(bundle) = &self.bundle {
@@ -142,7 +145,10 @@ impl Recipe {
     pub fn differs(&self, container: &Value) -> Option<String> {
         let labels = &container["Config"]["Labels"];
         if labels[RECIPE] != self.digest().as_str() {
-            return Some(format!("container {} was started in another way", self.name));
+            return Some(format!(
+                "container {} was started in another way",
+                self.name
+            ));
         }
         let (_, own) = addresses::of(container, NETWORK);
         (own.is_none() && labels[ADDRESS_LABEL] != REFUSED)
@@ -226,7 +232,9 @@ pub async fn does_not_come_up(docker: &Docker, name: &str, why: String) -> Error
     Error::failed("the registry container does not come up")
         .because(why)
         .because(logs.trim().replace('\n', " | "))
-        .fix(format!("see what it says: docker logs {name}; then run the same command again"))
+        .fix(format!(
+            "see what it says: docker logs {name}; then run the same command again"
+        ))
         .state("the container is kept; what was done before is kept too")
 }
 
@@ -258,7 +266,9 @@ mod tests {
     fn paths_are_mounted_as_they_are_and_the_address_is_asked_for() {
         let args = recipe().arguments(Some([172, 18, 128, 9].into()));
         let has = |a: &str| assert!(args.iter().any(|b| a == b), "{a} in {args:?}");
-        has("--mount=type=bind,\"source=/state, of mine/golem/registry\",target=/registry,readonly");
+        has(
+            "--mount=type=bind,\"source=/state, of mine/golem/registry\",target=/registry,readonly",
+        );
         has("--mount=type=bind,source=/state/golem/bundle/layout,target=/bundle,readonly");
         has("--ip=172.18.128.9");
         has("--label=io.giantswarm.mctl/address=172.18.128.9");
@@ -268,15 +278,30 @@ mod tests {
     #[test]
     fn a_container_is_kept_only_as_it_should_be() {
         let r = recipe();
-        assert_eq!(r.differs(&container(&r, "172.18.128.9", "172.18.128.9")), None);
+        assert_eq!(
+            r.differs(&container(&r, "172.18.128.9", "172.18.128.9")),
+            None
+        );
         assert_eq!(r.differs(&container(&r, "", "engine")), None);
-        assert!(r.differs(&container(&r, "", "")).unwrap().contains("no address of its own"));
+        assert!(
+            r.differs(&container(&r, "", ""))
+                .unwrap()
+                .contains("no address of its own")
+        );
         let mut other = recipe();
         other.bundle = None;
-        assert!(r.differs(&container(&other, "", "engine")).unwrap().contains("another way"));
-        let network = json!({"IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "IPRange": "172.18.0.0/17"}]}});
+        assert!(
+            r.differs(&container(&other, "", "engine"))
+                .unwrap()
+                .contains("another way")
+        );
+        let network =
+            json!({"IPAM": {"Config": [{"Subnet": "172.18.0.0/16", "IPRange": "172.18.0.0/17"}]}});
         let own = container(&r, "172.18.128.9", "");
-        assert_eq!(fixed(&own, Some(&network)).as_deref(), Some("172.18.128.0/17"));
+        assert_eq!(
+            fixed(&own, Some(&network)).as_deref(),
+            Some("172.18.128.0/17")
+        );
         assert_eq!(fixed(&container(&r, "", "engine"), Some(&network)), None);
     }
 

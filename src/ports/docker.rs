@@ -192,7 +192,9 @@ impl Docker {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let args = [kind, "inspect"].into_iter().chain(names.iter().map(String::as_str));
+        let args = [kind, "inspect"]
+            .into_iter()
+            .chain(names.iter().map(String::as_str));
         let command = Command::new("docker", args);
         let mut out = self.run_command(command.clone()).await?;
         let gone = |l: &str| l.contains("No such") || l.contains("not found");

@@ -23,11 +23,7 @@ use crate::{
         NETWORK, bundle, network,
         registry::{self, Recipe},
     },
-    ports::{
-        docker::LABEL,
-        files::write_mode,
-        kubernetes::Progress,
-    },
+    ports::{docker::LABEL, files::write_mode, kubernetes::Progress},
     registry::own_image::OwnImage as Image,
 };
 

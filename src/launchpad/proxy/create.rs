@@ -116,10 +116,16 @@ mod tests {
         set_address(&mut body, "kind", [172, 18, 128, 7].into());
         assert!(set_restart(&mut body, "kind"));
         let endpoints = &body["NetworkingConfig"]["EndpointsConfig"];
-        assert_eq!(endpoints["kind"]["IPAMConfig"]["IPv4Address"], "172.18.128.7");
+        assert_eq!(
+            endpoints["kind"]["IPAMConfig"]["IPv4Address"],
+            "172.18.128.7"
+        );
         assert_eq!(body["Labels"][ADDRESS_LABEL], "172.18.128.7");
         assert_eq!(body["Labels"]["io.x-k8s.kind.cluster"], "golem");
-        assert_eq!(body["HostConfig"]["RestartPolicy"]["Name"], "unless-stopped");
+        assert_eq!(
+            body["HostConfig"]["RestartPolicy"]["Name"],
+            "unless-stopped"
+        );
         assert_eq!(body["HostConfig"]["Privileged"], true);
         // It asks already.
         assert!(!wants_address(&body, "kind"));
@@ -136,7 +142,8 @@ mod tests {
         let mut own = machine();
         own["HostConfig"]["RestartPolicy"] = json!({"Name": "always"});
         assert!(!set_restart(&mut own, "kind"));
-        let mut endpoint = json!({"NetworkingConfig": {"EndpointsConfig": {"kind": {"Aliases": ["a"]}}}});
+        let mut endpoint =
+            json!({"NetworkingConfig": {"EndpointsConfig": {"kind": {"Aliases": ["a"]}}}});
         assert!(wants_address(&endpoint, "kind"));
         set_address(&mut endpoint, "kind", [10, 0, 0, 9].into());
         let kind = &endpoint["NetworkingConfig"]["EndpointsConfig"]["kind"];

@@ -127,7 +127,9 @@ impl Proxy {
         create::set_restart(body, network);
         let guard = match self.settings.fixed {
             Some(fixed) if create::wants_address(body, network) => {
-                let name = create::name(parts.uri.query()).unwrap_or_default().to_owned();
+                let name = create::name(parts.uri.query())
+                    .unwrap_or_default()
+                    .to_owned();
                 let guard = self.choosing.lock().await;
                 let containers = self.containers().await?;
                 let address = fixed.pick(&name, &taken(&containers, network));
@@ -144,9 +146,10 @@ impl Proxy {
         let text = body.to_string();
         // Its length is another now, and it comes in one piece.
         parts.headers.remove(header::TRANSFER_ENCODING);
-        parts
-            .headers
-            .insert(header::CONTENT_LENGTH, header::HeaderValue::from(text.len()));
+        parts.headers.insert(
+            header::CONTENT_LENGTH,
+            header::HeaderValue::from(text.len()),
+        );
         let answer = self
             .pass(Request::from_parts(parts, full(text.into())))
             .await;

@@ -35,7 +35,10 @@ impl Engine {
             return response;
         }
         let body = request.into_body().collect().await.unwrap().to_bytes();
-        self.asked.lock().unwrap().push((path.clone(), body.clone()));
+        self.asked
+            .lock()
+            .unwrap()
+            .push((path.clone(), body.clone()));
         if path.starts_with("/containers/json") {
             let all = Value::from(self.containers.lock().unwrap().clone());
             return Response::new(full(all.to_string().into()));
@@ -69,7 +72,10 @@ struct World {
 
 fn world(fixed: Option<&str>) -> World {
     let folder = tempfile::tempdir().unwrap();
-    let (below, above) = (folder.path().join("engine.sock"), folder.path().join("proxy.sock"));
+    let (below, above) = (
+        folder.path().join("engine.sock"),
+        folder.path().join("proxy.sock"),
+    );
     let engine = Arc::new(Engine::default());
     let listener = UnixListener::bind(&below).unwrap();
     let answering = Arc::clone(&engine);
@@ -138,17 +144,29 @@ async fn machines_made_at_once_ask_for_different_addresses() {
     let paths: Vec<String> = (0..13).map(path).collect();
     let body = machine("kind");
     let answers = futures::future::join_all(paths.iter().map(|p| post(socket, p, &body))).await;
-    assert!(answers.iter().all(|a| a.starts_with("HTTP/1.1 201")), "{answers:?}");
+    assert!(
+        answers.iter().all(|a| a.starts_with("HTTP/1.1 201")),
+        "{answers:?}"
+    );
     let made = world.engine.created();
     let mut addresses: Vec<String> = made.iter().map(|(_, body)| address(body)).collect();
     addresses.sort();
     addresses.dedup();
     assert_eq!(addresses.len(), 13, "{addresses:?}");
-    assert!(made.iter().any(|(p, _)| p == "/v1.44/containers/create?name=m3"));
+    assert!(
+        made.iter()
+            .any(|(p, _)| p == "/v1.44/containers/create?name=m3")
+    );
     let last: Value = serde_json::from_slice(&made[0].1).unwrap();
-    assert_eq!(last["HostConfig"]["RestartPolicy"]["Name"], "unless-stopped");
+    assert_eq!(
+        last["HostConfig"]["RestartPolicy"]["Name"],
+        "unless-stopped"
+    );
     let full = post(socket, "/containers/create?name=one-more", &body).await;
-    assert!(full.starts_with("HTTP/1.1 507") && full.contains("172.18.128.0/28"), "{full}");
+    assert!(
+        full.starts_with("HTTP/1.1 507") && full.contains("172.18.128.0/28"),
+        "{full}"
+    );
 }
 
 #[tokio::test]
@@ -175,12 +193,22 @@ async fn other_networks_other_requests_and_rubbish_pass_as_they_are() {
         post(socket, "/containers/create", body).await;
     }
     let made = world.engine.created();
-    let seen: Vec<Value> = made.iter().map(|(_, b)| serde_json::from_slice(b).unwrap_or_default()).collect();
+    let seen: Vec<Value> = made
+        .iter()
+        .map(|(_, b)| serde_json::from_slice(b).unwrap_or_default())
+        .collect();
     assert_eq!(seen[0], serde_json::from_str::<Value>(&bridge).unwrap());
-    assert_eq!((&made[1].1[..], &made[2].1[..]), (&b"no JSON"[..], &b"[1]"[..]));
+    assert_eq!(
+        (&made[1].1[..], &made[2].1[..]),
+        (&b"no JSON"[..], &b"[1]"[..])
+    );
     let large = "x".repeat(9 << 20);
     let answer = post(socket, "/images/load", &large).await;
-    assert!(answer.len() > large.len(), "{} bytes came back", answer.len());
+    assert!(
+        answer.len() > large.len(),
+        "{} bytes came back",
+        answer.len()
+    );
 }
 
 #[tokio::test]
@@ -234,9 +262,20 @@ async fn an_engine_that_is_gone_is_named() {
         fixed: None,
     };
     let shutdown = CancellationToken::new();
-    let serving = tokio::spawn(serve(UnixListener::bind(&above).unwrap(), settings, shutdown.clone()));
-    let answer = say(&above, b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n").await;
-    assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("nobody.sock"), "{answer}");
+    let serving = tokio::spawn(serve(
+        UnixListener::bind(&above).unwrap(),
+        settings,
+        shutdown.clone(),
+    ));
+    let answer = say(
+        &above,
+        b"GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n",
+    )
+    .await;
+    assert!(
+        answer.starts_with("HTTP/1.1 502") && answer.contains("nobody.sock"),
+        "{answer}"
+    );
     shutdown.cancel();
     serving.await.unwrap();
 }

@@ -7,22 +7,20 @@ use crate::{
     Error, Kind, Result,
     config::ClusterName,
     launchpad::{
-        access, bundle,
+        access,
         diagnosis::{Container, Role},
         power,
         registry::{self, Recipe},
     },
     ports::{
+        Seen,
         docker::Docker,
         files::write_private,
-        kubernetes::{Cluster, Progress, condition, poll},
+        kubernetes::{Cluster, Progress, Wait, kinds::NODE, met, poll},
         process::System,
     },
     report::printer,
-    steps::{
-        kind,
-        state::{MANAGEMENT, State},
-    },
+    steps::state::{MANAGEMENT, State},
 };
 
 /// No news for this long while the cluster comes up ends the command.
@@ -88,14 +86,13 @@ pub async fn start(args: Args) -> Result<()> {
     let all = containers(&docker, name).await?;
     let text = kubeconfig(&state, &all)?;
     let cluster = Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await?;
-    let nodes = poll(
-        "the cluster's nodes",
-        STALL,
-        Duration::from_millis(500),
-        &progress,
-        || async { Ok(ready(&cluster).await) },
-    )
-    .await;
+    let wait = Wait {
+        what: "the cluster's nodes",
+        stall: STALL,
+        pause: Duration::from_millis(500),
+        progress: &progress,
+    };
+    let nodes = poll(wait, || async { Ok(ready(&cluster).await) }).await;
     let nodes = match nodes {
         Ok(nodes) => nodes,
         Err(e) => {
@@ -117,7 +114,8 @@ async fn put_registry_back(docker: &Docker, state: &State, progress: &dyn Progre
         return Ok(());
     };
     let image = registry::image_name(&state.cluster, &state.environment()?.mctl_image);
-    let recipe = Recipe::of(state, &request, image)?;
+    let recipe = Recipe::of(state, &request, image);
+    registry::certify(state)?;
     let found = docker.inspect("container", &recipe.name).await?;
     let why = match &found {
         None => Some(format!("container {} is gone", recipe.name)),
@@ -127,9 +125,6 @@ async fn put_registry_back(docker: &Docker, state: &State, progress: &dyn Progre
         return Ok(());
     };
     progress.seen(&format!("{why}; starting it anew"));
-    if let Some(source) = request.bundle.as_deref().filter(|s| s.exists()) {
-        bundle::own(&state.folder, source)?;
-    }
     recipe.run(docker, progress).await.map_err(|e| {
         e.fix("if its image is gone too, the bootstrap loads it: run it again")
             .state("the machines are as they were")
@@ -153,17 +148,15 @@ fn kubeconfig(state: &State, all: &[Container]) -> Result<String> {
 
 /// How many nodes are ready, or what is missing.
 async fn ready(cluster: &Cluster) -> Result<usize, String> {
-    let node = kind("", "v1", "Node");
-    let list = cluster.list(&node, None, None);
-    let nodes = tokio::time::timeout(Duration::from_secs(5), list)
-        .await
-        .map_err(|_| "the API server does not answer yet".to_owned())?
-        .map_err(|e| e.line())?
-        .unwrap_or_default();
+    let nodes = match cluster.look_at_all(&NODE.gvk(), None, None).await {
+        Seen::Is(nodes) => nodes,
+        Seen::Absent => Vec::new(),
+        Seen::Unknown(e) => return Err(e.line()),
+    };
     if nodes.is_empty() {
         return Err("no node is registered".to_owned());
     }
-    match nodes.iter().find_map(|n| condition(n, "Ready").err()) {
+    match nodes.iter().find_map(|n| met(n, "Ready").err()) {
         Some(why) => Err(why),
         None => Ok(nodes.len()),
     }

@@ -14,32 +14,34 @@ const COPIED: u64 = 1 << 20;
 /// Says what the copy was made from; written last, so a copy without it is not whole.
 const ORIGIN: &str = "origin";
 
-/// Where the cluster's own bundle lies below its state.
+/// Where the cluster's own bundle lies below its state, or will lie. The original is asked only before there is one: it
+/// may be gone by now.
 pub fn place(state: &Path, source: &Path) -> PathBuf {
-    let folder = state.join("bundle");
-    if source.is_dir() {
-        folder.join("layout")
+    let [layout, tar] = ["bundle/layout", "bundle/bundle.tar"].map(|p| state.join(p));
+    if layout.exists() || (source.is_dir() && !tar.exists()) {
+        layout
     } else {
-        folder.join("bundle.tar")
+        tar
     }
 }
 
 /// Makes the bundle the cluster's own and returns where it lies; nothing is done if it is there already. A link costs no
 /// space; across file systems it is a copy.
 pub fn own(state: &Path, source: &Path) -> Result<PathBuf> {
-    let target = place(state, source);
     let folder = state.join("bundle");
     let made = || -> io::Result<()> {
-        let origin = origin(source)?;
-        if fs::read_to_string(folder.join(ORIGIN)).is_ok_and(|o| o == origin) {
-            return Ok(());
-        }
+        let kept = fs::read_to_string(folder.join(ORIGIN));
+        let origin = match (origin(source), &kept) {
+            (Ok(origin), Ok(kept)) if *kept == origin => return Ok(()),
+            (Err(e), Ok(_)) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            (origin, _) => origin?,
+        };
         match fs::remove_dir_all(&folder) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
         }
         fs::create_dir_all(&folder)?;
-        take(source, &target)?;
+        take(source, &place(state, source))?;
         fs::write(folder.join(ORIGIN), origin)?;
         File::open(&folder)?.sync_all()
     };
@@ -50,7 +52,7 @@ pub fn own(state: &Path, source: &Path) -> Result<PathBuf> {
             .fix("free space there, then run the same command again")
             .state(format!("{} is as it was", source.display()))
     })?;
-    Ok(target)
+    Ok(place(state, source))
 }
 
 /// Path, size and time of what identifies a bundle: its index, or the whole tar file.

@@ -148,6 +148,12 @@ mod tests {
         async fn feed(&self, _: &Command, _: Writer) -> Result<Output> {
             panic!("nothing is fed")
         }
+
+        async fn settle(&self, _: &std::path::Path) -> Result<()> {
+            Ok(())
+        }
+
+        fn end_all(&self) {}
     }
 
     fn engine(hidden: &'static str) -> Arc<Engine> {

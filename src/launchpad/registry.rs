@@ -1,21 +1,16 @@
 //! The registry's container: how it is started, with which certificate and address. Must not decide when.
 
-use std::{
-    collections::BTreeSet,
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, net::Ipv4Addr, path::PathBuf};
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::{ADDRESS_LABEL, NETWORK, addresses, bundle, mount, network};
 use crate::{
-    Error, GROUP, Result,
-    pki::{self, Authority},
+    GROUP, Result, pki,
     ports::{
         docker::{Docker, LABEL},
-        files::{private_folder, read_optional, write_mode, write_private},
+        files::Told,
         kubernetes::Progress,
     },
     steps::{
@@ -28,6 +23,10 @@ use crate::{
 const RECIPE: &str = "io.giantswarm.mctl/recipe";
 /// Value of the address label when the engine would not give an address of its own.
 const REFUSED: &str = "engine";
+/// Folder of its certificate, below the state.
+const FOLDER: &str = "registry";
+const CERTIFICATE: &str = "tls.crt";
+const KEY: &str = "tls.key";
 /// How often another address is chosen when one is taken.
 const TRIES: usize = 5;
 
@@ -60,20 +59,17 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// Of the cluster with this state and request; sees to its certificate. `image` is mctl's own one, in the engine.
-    pub fn of(state: &State, request: &Request, image: String) -> Result<Self> {
-        let name = container_name(&state.cluster);
-        let certificate_folder = state.file("registry");
-        certificate(&certificate_folder, &name, &state.authority()?)?;
+    /// Of the cluster with this state and request. `image` is mctl's own one, in the engine.
+    pub fn of(state: &State, request: &Request, image: String) -> Self {
         let bundle = request.bundle.as_deref();
-        Ok(Self {
+        Self {
+            name: container_name(&state.cluster),
             labels: vec![(LABEL.to_owned(), state.cluster.to_string())],
             image,
-            certificate: certificate_folder,
+            certificate: state.file(FOLDER),
             bundle: bundle.map(|b| bundle::place(&state.folder, b)),
             port: REGISTRY_PORT,
-            name,
-        })
+        }
     }
 
     fn options(&self) -> Vec<String> {
@@ -206,36 +202,28 @@ pub fn fixed(container: &Value, network: Option<&Value>) -> Option<String> {
     addresses::Fixed::of(network?).map(|f| f.to_string())
 }
 
-/// Sees to the serving certificate: signed by this authority, for this name, and with enough life left.
-pub fn certificate(folder: &Path, name: &str, authority: &Authority) -> Result<()> {
-    private_folder(folder)?;
-    let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
-    let text = |path: &Path| -> Result<Option<String>> {
-        Ok(read_optional(path)?.map(|b| String::from_utf8_lossy(&b).into_owned()))
+/// Why the registry's serving certificate has to be issued anew by this authority (PEM); `None` when it is good.
+pub fn certificate_due(state: &State, authority: &str) -> Result<Option<String>> {
+    let text = |name: &str| state.files().text(&state.file(FOLDER).join(name));
+    let (Some(certificate), Some(_)) = (text(CERTIFICATE)?, text(KEY)?) else {
+        return Ok(Some("the registry has no certificate yet".into()));
     };
-    let good = match (text(&certificate)?, text(&key)?) {
-        (Some(c), Some(_)) => pki::serving_due(&c, name, &authority.certificate).is_none(),
-        _ => false,
-    };
-    if good {
+    let due = pki::serving_due(&certificate, &container_name(&state.cluster), authority);
+    Ok(due.map(|why| format!("the registry's certificate: {why}")))
+}
+
+/// Issues the serving certificate unless there is a good one.
+pub fn certify(state: &State) -> Result<()> {
+    let authority = state.authority()?;
+    if certificate_due(state, &authority.certificate)?.is_none() {
         return Ok(());
     }
     // The manager in the cluster cannot reach the host, so nobody could renew it.
-    let leaf = authority.serving_for_life(&[name.to_owned()])?;
-    write_private(&key, leaf.key.as_bytes())?;
-    write_mode(&certificate, leaf.certificate.as_bytes(), 0o644)
-}
-
-/// An error that the container did not come up, with what it printed last.
-pub async fn does_not_come_up(docker: &Docker, name: &str, why: String) -> Error {
-    let logs = docker.logs(name, 5).await.unwrap_or_default();
-    Error::failed("the registry container does not come up")
-        .because(why)
-        .because(logs.trim().replace('\n', " | "))
-        .fix(format!(
-            "see what it says: docker logs {name}; then run the same command again"
-        ))
-        .state("the container is kept; what was done before is kept too")
+    let leaf = authority.serving_for_life(&[container_name(&state.cluster)])?;
+    let (files, folder) = (state.files(), state.file(FOLDER));
+    files.private(&folder)?;
+    files.keep(&folder.join(KEY), leaf.key.as_bytes())?;
+    files.keep_as(&folder.join(CERTIFICATE), leaf.certificate.as_bytes(), 0o644)
 }
 
 #[cfg(test)]
@@ -308,18 +296,22 @@ mod tests {
     #[test]
     fn a_certificate_of_another_authority_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("registry");
-        let read = || std::fs::read_to_string(path.join("tls.crt")).unwrap();
-        let first = Authority::new("mctl golem").unwrap();
-        certificate(&path, "r", &first).unwrap();
-        let before = read();
-        certificate(&path, "r", &first).unwrap();
-        assert_eq!(read(), before);
-        certificate(&path, "r", &Authority::new("mctl golem").unwrap()).unwrap();
-        let after = read();
-        assert_ne!(after, before);
-        std::fs::write(path.join("tls.crt"), "rubbish").unwrap();
-        certificate(&path, "r", &first).unwrap();
-        assert!(read().contains("BEGIN CERTIFICATE"));
+        let state = State::below(folder.path(), &"golem".parse().unwrap());
+        let due = || {
+            let authority = state.authority().unwrap().certificate;
+            certificate_due(&state, &authority).unwrap()
+        };
+        assert!(due().unwrap().contains("no certificate yet"));
+        certify(&state).unwrap();
+        assert_eq!(due(), None);
+        for file in ["ca.crt", "ca.key"] {
+            std::fs::remove_file(state.file(file)).unwrap();
+        }
+        assert!(due().unwrap().contains("another authority"));
+        certify(&state).unwrap();
+        assert_eq!(due(), None);
+        std::fs::write(state.file("registry/tls.crt"), "rubbish").unwrap();
+        certify(&state).unwrap();
+        assert_eq!(due(), None);
     }
 }

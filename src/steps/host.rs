@@ -3,27 +3,31 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use serde_json::Value;
-use tokio::{net::TcpStream, time::Instant};
+use serde_json::{Value, json};
 
 use super::shared::{REGISTRY_PORT, Shared};
 use crate::{
     Error, GROUP, Kind, Result,
     bundle::Bundle,
     config::Cidr,
-    engine::{Observation, Step},
+    engine::{Observation, Proof, Step},
     environment::ImageTag,
     error::Context,
     launchpad::{
         NETWORK, bundle, network,
         registry::{self, Recipe},
     },
-    ports::{docker::LABEL, files::write_mode, kubernetes::Progress},
+    ports::{
+        docker::LABEL,
+        files::{Files, Told},
+        kubernetes::{Progress, Wait, poll},
+    },
     registry::own_image::OwnImage as Image,
 };
 
@@ -34,7 +38,7 @@ pub struct Network(pub Arc<Shared>);
 impl Step for Network {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         Ok(match self.0.docker.inspect("network", NETWORK).await? {
-            Some(network) => Observation::Done(network::evidence(&network)),
+            Some(network) => Observation::done(network::evidence(&network)),
             None => Observation::Missing(format!("no network {NETWORK}")),
         })
     }
@@ -43,7 +47,15 @@ impl Step for Network {
         let labels = BTreeMap::from([(LABEL.to_owned(), self.0.name().to_owned())]);
         let ranges = &self.0.request.document.spec.network;
         let used = [&ranges.pod_cidr, &ranges.service_cidr];
-        let used = used.iter().filter_map(|r| Cidr::parse(r)).collect();
+        let mut used: Vec<Cidr> = used.iter().filter_map(|r| Cidr::parse(r)).collect();
+        let routes = self.0.ports.network.routes();
+        let routes = routes.context(|| "the host's routes cannot be read".into())?;
+        used.extend(
+            routes
+                .iter()
+                .filter(|r| r.prefix > 0)
+                .filter_map(|r| Cidr::parse(&format!("{}/{}", r.network, r.prefix))),
+        );
         network::make(&self.0.docker, &labels, used).await
     }
 }
@@ -66,10 +78,11 @@ impl Step for OwnImage {
         if found.is_none() {
             return Ok(Observation::Missing(format!("no image {reference}")));
         }
-        self.0
-            .state
-            .update_environment(|e| e.mctl_image = format!("{GROUP}/mctl:{}", image.tag))?;
-        Ok(Observation::Done(format!("image {reference}")))
+        let output = json!({"mctlImage": format!("{GROUP}/mctl:{}", image.tag)});
+        Ok(Observation::Done(Proof::with(
+            format!("image {reference}"),
+            output,
+        )))
     }
 
     async fn apply(&self, _: &dyn Progress) -> Result<()> {
@@ -86,9 +99,9 @@ impl Step for OwnImage {
 pub struct Registry(pub Arc<Shared>);
 
 impl Registry {
-    fn recipe(&self) -> Result<Recipe> {
+    fn recipe(&self) -> Recipe {
         let shared = &self.0;
-        let image = registry::image_name(shared.name(), &shared.environment()?.mctl_image);
+        let image = registry::image_name(shared.name(), &shared.environment().mctl_image);
         Recipe::of(&shared.state, &shared.request, image)
     }
 }
@@ -100,7 +113,11 @@ impl Step for Registry {
         let Some(found) = self.0.docker.inspect("container", &name).await? else {
             return Ok(Observation::Missing(format!("no container {name}")));
         };
-        if let Some(why) = self.recipe()?.differs(&found) {
+        let Some(authority) = self.0.state.authority_if_any()? else {
+            return Ok(Observation::Missing("the cluster has no CA yet".into()));
+        };
+        let due = registry::certificate_due(&self.0.state, &authority.certificate)?;
+        if let Some(why) = due.or_else(|| self.recipe().differs(&found)) {
             return Ok(Observation::Missing(why));
         }
         if found["State"]["Running"] != true {
@@ -114,12 +131,12 @@ impl Step for Registry {
                 "container {name} has no address on network {NETWORK} yet"
             )));
         };
-        if TcpStream::connect(address).await.is_err() {
+        let limit = Duration::from_secs(3);
+        if self.0.ports.network.reach(address, limit).await.is_err() {
             return Ok(Observation::Missing(format!(
                 "container {name} does not answer at {address}"
             )));
         }
-        let certificate = self.0.state.authority()?.certificate;
         let fixed = registry::fixed(&found, network::look(&self.0.docker).await?.as_ref());
         let lasting = match &fixed {
             Some(fixed) => format!("machines have addresses of their own, from {fixed}"),
@@ -127,15 +144,16 @@ impl Step for Registry {
                 "network {NETWORK} gives no addresses that last: the cluster will not survive a restart of the engine"
             ),
         };
-        self.0.state.update_environment(|e| {
-            e.ca_certificate = certificate;
-            e.mirror = format!("{name}:{REGISTRY_PORT}");
-            e.mirror_has_all = self.0.bundle.is_some();
-            e.profile = self.0.catalog.profile.clone();
-            e.fixed_addresses = fixed;
-        })?;
-        Ok(Observation::Done(format!(
-            "{name}:{REGISTRY_PORT} answers; {lasting}"
+        let output = json!({
+            "caCertificate": authority.certificate,
+            "mirror": format!("{name}:{REGISTRY_PORT}"),
+            "mirrorHasAll": self.0.bundle.is_some(),
+            "profile": self.0.catalog.profile,
+            "fixedAddresses": fixed,
+        });
+        Ok(Observation::Done(Proof::with(
+            format!("{name}:{REGISTRY_PORT} answers; {lasting}"),
+            output,
         )))
     }
 
@@ -149,17 +167,24 @@ impl Step for Registry {
                 Error::new(Kind::Internal, "keeping the bundle ended abnormally").because(&e)
             })??;
         }
-        self.recipe()?.run(&self.0.docker, progress).await?;
-        let begin = Instant::now();
-        loop {
-            match self.observe(progress).await? {
-                Observation::Done(_) => return Ok(()),
-                Observation::Missing(why) if begin.elapsed() > Duration::from_secs(30) => {
-                    return Err(registry::does_not_come_up(&self.0.docker, &name, why).await);
-                }
-                Observation::Missing(why) => progress.seen(&why),
+        registry::certify(&self.0.state)?;
+        self.recipe().run(&self.0.docker, progress).await?;
+        let wait = Wait {
+            what: "the registry container",
+            stall: Duration::from_secs(30),
+            pause: Duration::from_millis(100),
+            progress,
+        };
+        let up = poll(wait, || async {
+            Ok(self.observe(progress).await?.pending())
+        })
+        .await;
+        match up {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                let logs = self.0.docker.logs(&name, 5).await.unwrap_or_default();
+                Err(e.because(logs.trim().replace('\n', " | ")))
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
@@ -252,8 +277,10 @@ impl Step for NodeImage {
                 return Ok(Observation::Missing(why));
             }
         };
-        self.0.state.update_environment(|e| e.node_image = image)?;
-        Ok(Observation::Done(evidence))
+        Ok(Observation::Done(Proof::with(
+            evidence,
+            json!({"nodeImage": image}),
+        )))
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
@@ -268,7 +295,7 @@ impl Step for NodeImage {
 impl Step for LoadBalancerImage {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let (Some(bundle), Some(load)) = (&self.0.bundle, self.load()?) else {
-            return Ok(Observation::Done("from its registry".into()));
+            return Ok(Observation::done("from its registry"));
         };
         if !has(&self.0, bundle, &load).await? {
             let why = format!("{} is not in the engine", load.from);
@@ -279,10 +306,10 @@ impl Step for LoadBalancerImage {
             repository: name.trim_end_matches("/haproxy").to_owned(),
             tag: tag.to_owned(),
         };
-        self.0
-            .state
-            .update_environment(|e| e.load_balancer_image = Some(image))?;
-        Ok(Observation::Done(load.to))
+        Ok(Observation::Done(Proof::with(
+            load.to,
+            json!({"loadBalancerImage": image}),
+        )))
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
@@ -294,12 +321,18 @@ impl Step for LoadBalancerImage {
 }
 
 /// Writes `certs.d` for containerd below a folder: with a bundle the registry stands for all upstreams, without one for mctl's own images.
-pub fn write_certs_d(folder: &std::path::Path, mirror: &str, all: bool, ca: &str) -> Result<()> {
+pub fn write_certs_d(
+    files: &dyn Files,
+    folder: &Path,
+    mirror: &str,
+    all: bool,
+    ca: &str,
+) -> Result<()> {
     let host = folder.join(if all { "_default" } else { GROUP });
-    std::fs::create_dir_all(&host).context(|| format!("cannot make {}", host.display()))?;
+    files.private(&host)?;
     let hosts = format!(
         "server = \"https://{mirror}\"\n\n[host.\"https://{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"/etc/containerd/certs.d/mctl-ca.crt\"\n  dial_timeout = \"2s\"\n"
     );
-    write_mode(&host.join("hosts.toml"), hosts.as_bytes(), 0o644)?;
-    write_mode(&folder.join("mctl-ca.crt"), ca.as_bytes(), 0o644)
+    files.keep_as(&host.join("hosts.toml"), hosts.as_bytes(), 0o644)?;
+    files.keep_as(&folder.join("mctl-ca.crt"), ca.as_bytes(), 0o644)
 }

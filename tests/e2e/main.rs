@@ -10,6 +10,7 @@
 
 mod cluster;
 mod mctl;
+mod restart;
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
@@ -99,6 +100,8 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
     let kubeconfig = m.run(&["kubeconfig", NAME]);
     assert!(kubeconfig.status.success(), "{}", kubeconfig.text);
     cluster::Reader::new(&kubeconfig.text).cilium_was_adopted_without_a_restart();
+
+    restart::is_survived_in_odd_order(&m, NAME);
 
     m.no_secret_leaked();
 

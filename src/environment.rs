@@ -119,8 +119,14 @@ mod tests {
             json!({"nodeImage": "b", "controlPlaneEndpoint": {"host": "h", "port": 6443}}),
         ];
         let environment = Environment::of(&outputs).unwrap();
-        assert_eq!((environment.node_image.as_str(), environment.mirror.as_str()), ("b", "m:5000"));
-        assert_eq!(environment.control_plane_endpoint.map(|e| e.port), Some(6443));
+        assert_eq!(
+            (environment.node_image.as_str(), environment.mirror.as_str()),
+            ("b", "m:5000")
+        );
+        assert_eq!(
+            environment.control_plane_endpoint.map(|e| e.port),
+            Some(6443)
+        );
         assert!(Environment::of(&[json!({"nodeimage": "a"})]).is_err());
         assert!(Environment::of(&[json!(1)]).is_err());
     }

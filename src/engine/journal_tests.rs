@@ -101,7 +101,10 @@ fn another_format_is_refused() {
     line["format"] = serde_json::json!(1);
     std::fs::write(&path, format!("{line}\n")).unwrap();
     let e = Journal::open(&path).unwrap_err().to_string();
-    assert!(e.contains("format 1") && e.contains("nothing was changed"), "{e}");
+    assert!(
+        e.contains("format 1") && e.contains("nothing was changed"),
+        "{e}"
+    );
 }
 
 #[test]

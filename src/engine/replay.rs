@@ -245,16 +245,16 @@ mod tests {
             (vec![begin(), start("a"), done("a", true)], "nothing to do"),
             (vec![begin(), start("a"), start("a")], "twice"),
             (vec![begin(), start("x")], "not in the plan"),
-            (vec![begin(), done("a", true), fail("a")], "after it was done"),
+            (
+                vec![begin(), done("a", true), fail("a")],
+                "after it was done",
+            ),
             (vec![begin(), fail("a"), start("a")], "after it had failed"),
             (
                 vec![begin(), done("a", true), end("success")],
                 "success without its step `b`",
             ),
-            (
-                vec![begin(), end("failed"), start("a")],
-                "outside of a run",
-            ),
+            (vec![begin(), end("failed"), start("a")], "outside of a run"),
         ] {
             let e = all(&bodies).unwrap_err();
             assert!(e.contains(why), "{bodies:?}: {e}");

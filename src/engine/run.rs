@@ -39,6 +39,9 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// Takes what a step gives to know.
+pub type Learn = Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>;
+
 /// What a run needs.
 pub struct Run<'a> {
     /// What to do.
@@ -52,7 +55,7 @@ pub struct Run<'a> {
     /// Time of events.
     pub clock: Arc<dyn Clock>,
     /// Takes what a step gives to know, as soon as it is on disk and before any step that needs it begins.
-    pub learn: Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>,
+    pub learn: Learn,
 }
 
 /// Writes lasting events to the journal first, then hands every event to the views.
@@ -102,7 +105,7 @@ struct Work {
     step: Arc<dyn Step>,
     recorder: Arc<Recorder>,
     owner: Arc<dyn Owner>,
-    learn: Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>,
+    learn: Learn,
 }
 
 impl Run<'_> {

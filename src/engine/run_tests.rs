@@ -39,7 +39,7 @@ impl Step for Fake {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let away = &self.world.away;
         if away
-            .try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
             .is_ok()
         {
             return Err(Error::failed("nobody answers").passing());
@@ -120,7 +120,7 @@ async fn go_part(
         behind: behind(whole, journal.history()),
         owner,
         clock: Arc::new(Wall),
-        learn: Arc::new(move |output| {
+        learn: Arc::new(move |output: &Value| {
             learned.learned.lock().unwrap().push(output.clone());
             Ok(())
         }),
@@ -382,6 +382,12 @@ async fn outputs_are_learned_as_soon_as_they_are_kept() {
         .iter()
         .map(|(_, v)| v.clone())
         .collect();
-    assert_eq!(kept, [serde_json::json!({"made": "a"}), serde_json::json!({"made": "b"})]);
+    assert_eq!(
+        kept,
+        [
+            serde_json::json!({"made": "a"}),
+            serde_json::json!({"made": "b"})
+        ]
+    );
     assert_eq!(*world.learned.lock().unwrap(), kept);
 }

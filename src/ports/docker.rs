@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::process::{Command, Output, Processes};
 use crate::{Error, Kind, Result, error::Context};
 
+/// How long a removal may take: many containers go at once.
+const REMOVING: Duration = Duration::from_secs(300);
 /// How long an image archive may take to load.
 const LOADING: Duration = Duration::from_secs(1200);
 /// How often a removal that another process began is looked at, four times a second.
@@ -245,7 +247,7 @@ impl Docker {
             _ => vec![kind.to_owned(), "rm".into()],
         };
         args.extend(names.iter().cloned());
-        let command = Command::new("docker", args);
+        let command = Command::new("docker", args).within(REMOVING);
         let out = self.run_command(command.clone()).await?;
         // "already in progress": another process began it, one that was killed in the middle too; the engine goes on.
         let harmless = ["No such", "not found", "is already in progress"];
@@ -294,7 +296,8 @@ impl Docker {
         &self,
         write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let command = self.environment(Command::new("docker", ["load", "--quiet"]))
+        let command = self
+            .environment(Command::new("docker", ["load", "--quiet"]))
             .within(LOADING);
         self.processes
             .feed(&command, Box::new(write))

@@ -112,7 +112,11 @@ impl Files for Disk {
         file.write_all(record)?;
         file.sync_data()?;
         // The file's name must survive a crash as well as its content.
-        if at == 0 { sync(folder_of(path)) } else { Ok(()) }
+        if at == 0 {
+            sync(folder_of(path))
+        } else {
+            Ok(())
+        }
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

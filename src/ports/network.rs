@@ -83,7 +83,10 @@ mod tests {
         let routes = parse(table);
         assert_eq!(routes[0].prefix, 0);
         assert_eq!(routes[1].network, Ipv4Addr::new(172, 18, 0, 0));
-        assert_eq!((routes[1].prefix, routes[1].interface.as_str()), (16, "br0"));
+        assert_eq!(
+            (routes[1].prefix, routes[1].interface.as_str()),
+            (16, "br0")
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -429,12 +429,15 @@ mod tests {
 
     #[tokio::test]
     async fn the_limit_ends_grandchildren_too_and_tells_what_was_printed() {
-        let command = shell("sleep 600 & echo $!; echo working >&2; wait")
-            .within(Duration::from_millis(300));
+        let command =
+            shell("sleep 600 & echo $!; echo working >&2; wait").within(Duration::from_millis(300));
         let e = System.run(&command).await.unwrap_err();
         assert_eq!(e.kind(), Kind::Stalled);
         let text = e.to_string();
-        assert!(text.contains("working") && text.contains("sleep 600"), "{text}");
+        assert!(
+            text.contains("working") && text.contains("sleep 600"),
+            "{text}"
+        );
         assert!(text.contains("fix:") && text.contains("state:"), "{text}");
     }
 
@@ -473,7 +476,12 @@ mod tests {
     #[tokio::test]
     async fn a_failure_tells_its_last_lines() {
         let command = shell("echo why >&2; exit 3");
-        let e = System.run(&command).await.unwrap().success(&command).unwrap_err();
+        let e = System
+            .run(&command)
+            .await
+            .unwrap()
+            .success(&command)
+            .unwrap_err();
         assert!(e.to_string().contains("why") && e.to_string().contains("code 3"));
     }
 }

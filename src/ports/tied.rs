@@ -66,7 +66,10 @@ pub fn keep(lock: &Path, program: &str, args: &[String]) -> Result<u8> {
         drop(gone);
     });
     loop {
-        if let Some(status) = child.try_wait().context(|| "waiting for the child".into())? {
+        if let Some(status) = child
+            .try_wait()
+            .context(|| "waiting for the child".into())?
+        {
             return Ok(code(status));
         }
         if let Err(std::sync::mpsc::RecvTimeoutError::Disconnected) = parent.recv_timeout(PAUSE) {

@@ -20,9 +20,9 @@ use crate::{
         Seen,
         files::Told,
         kubernetes::{
-            Cluster, Pending, Progress, Wait, gvk,
+            Cluster, Pending, Progress, Wait, gvk, kind,
             kinds::{CLUSTER, HELM_RELEASE, MACHINE, NODE, SECRET},
-            kind, met,
+            met,
             names::{ORGANIZATION, PLATFORM_FLUX},
             objects::{name, secret_text},
             poll,
@@ -215,7 +215,9 @@ impl Addon {
         temporary
             .merge(&gvk, Some(PLATFORM_FLUX), &self.component, &patch, progress)
             .await?;
-        let seen = temporary.get(&gvk, Some(PLATFORM_FLUX), &self.component).await?;
+        let seen = temporary
+            .get(&gvk, Some(PLATFORM_FLUX), &self.component)
+            .await?;
         seen.as_ref()
             .map_or_else(|| Err("it is gone".to_owned()), suspended)
             .map_err(|why| {
@@ -317,11 +319,7 @@ impl Machines {
     async fn pending(&self) -> Result<Result<String, String>> {
         let temporary = self.0.temporary().await?;
         let machines = temporary
-            .list(
-                &MACHINE.gvk(),
-                Some(ORGANIZATION),
-                None,
-            )
+            .list(&MACHINE.gvk(), Some(ORGANIZATION), None)
             .await?
             .unwrap_or_default();
         let with_node = machines

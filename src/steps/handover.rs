@@ -15,9 +15,9 @@ use crate::{
     catalog::Target,
     engine::{Observation, Proof, Step},
     ports::kubernetes::{
-        Board, Pending, Progress, Wait,
+        Board, Pending, Progress, Wait, kind,
         kinds::{CLUSTER, CONFIG_MAP, KUSTOMIZATION, MANAGEMENT_CLUSTER, POD},
-        kind, met,
+        met,
         names::{AUTHORITY, ENVIRONMENT, MANAGER, NAMESPACE, ORGANIZATION, PLATFORM_FLUX},
         objects::{Readiness, flux, name, same_revision, text},
         poll,
@@ -44,11 +44,7 @@ impl Step for Manager {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let management = self.0.management().await?;
         let environment = management
-            .get(
-                &CONFIG_MAP.gvk(),
-                Some(NAMESPACE),
-                ENVIRONMENT,
-            )
+            .get(&CONFIG_MAP.gvk(), Some(NAMESPACE), ENVIRONMENT)
             .await?;
         if environment.is_none() {
             return Ok(Observation::Missing(
@@ -61,11 +57,7 @@ impl Step for Manager {
             ));
         }
         let pods = management
-            .list(
-                &POD.gvk(),
-                Some(NAMESPACE),
-                Some(SELECTOR),
-            )
+            .list(&POD.gvk(), Some(NAMESPACE), Some(SELECTOR))
             .await?
             .unwrap_or_default();
         Ok(match running(pods.first()) {

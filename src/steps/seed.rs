@@ -16,9 +16,9 @@ use crate::{
     pki::{self, Authority, CertificateRequest},
     plan::StepId,
     ports::kubernetes::{
-        Board, Cluster, Pending, Progress,
+        Board, Cluster, Pending, Progress, kind,
         kinds::{CONFIG_MAP, SECRET},
-        kind, replicas_ready,
+        replicas_ready,
     },
     render,
 };
@@ -130,10 +130,10 @@ impl Set {
             let rendered = render::component(shared.context(&environment), component, target)?;
             // A workload counts only where it is rendered: the temporary cluster gets less.
             set.ready.extend(component.workloads().filter(|r| {
-                rendered.objects.iter().any(|o| {
-                    kind(o) == r.kind
-                        && o.metadata.name.as_deref() == Some(&r.name)
-                })
+                rendered
+                    .objects
+                    .iter()
+                    .any(|o| kind(o) == r.kind && o.metadata.name.as_deref() == Some(&r.name))
             }));
             set.objects.extend(rendered.objects);
             set.certificates.extend(rendered.certificates);
@@ -240,11 +240,7 @@ async fn certificate(
     request: &CertificateRequest,
 ) -> Result<Option<DynamicObject>> {
     let found = cluster
-        .get(
-            &SECRET.gvk(),
-            Some(&request.namespace),
-            &request.secret,
-        )
+        .get(&SECRET.gvk(), Some(&request.namespace), &request.secret)
         .await?;
     match pki::due(request, found.as_ref(), &authority.certificate) {
         None => Ok(None),

@@ -136,7 +136,12 @@ impl Step for TemporaryCluster {
         ));
         let command = command.within(CREATION).tied(&lock);
         progress.seen("kind create cluster");
-        shared.ports.processes.run(&command).await?.success(&command)?;
+        shared
+            .ports
+            .processes
+            .run(&command)
+            .await?
+            .success(&command)?;
         files
             .rename(&kubeconfig, &shared.state.file(TEMPORARY))
             .context(|| "cannot keep the temporary cluster's kubeconfig".into())

@@ -52,7 +52,10 @@ fn pid(file: &Path) -> String {
 #[tokio::test]
 async fn output_and_code_come_through() {
     let folder = tempfile::tempdir().unwrap();
-    let command = tied("echo out; echo err >&2; exit 7", &folder.path().join("lock"));
+    let command = tied(
+        "echo out; echo err >&2; exit 7",
+        &folder.path().join("lock"),
+    );
     let out = System.run(&command).await.unwrap();
     assert_eq!(
         (out.code, out.stdout.as_str(), out.stderr.as_str()),
@@ -93,7 +96,10 @@ fn a_killed_parent_takes_child_and_grandchild_with_it() {
 fn who_does_not_listen_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let (lock, file) = (folder.path().join("lock"), folder.path().join("pid"));
-    let script = format!("trap '' TERM; echo $$ > {}; while :; do sleep 0.1; done", file.display());
+    let script = format!(
+        "trap '' TERM; echo $$ > {}; while :; do sleep 0.1; done",
+        file.display()
+    );
     let mut keeper = keeper(&script, &lock);
     let child = pid(&file);
     drop(keeper.stdin.take());

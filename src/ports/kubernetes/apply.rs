@@ -106,10 +106,12 @@ mod tests {
             }))
             .unwrap()
         };
-        let conflict = |who: &str| {
-            serde_json::json!({"reason": "FieldManagerConflict", "message": format!("conflict with \"{who}\" using v1"), "field": ".spec"})
-        };
-        let two = status(serde_json::json!([conflict("kubectl"), conflict("helm"), conflict("helm")]));
+        let conflict = |who: &str| serde_json::json!({"reason": "FieldManagerConflict", "message": format!("conflict with \"{who}\" using v1"), "field": ".spec"});
+        let two = status(serde_json::json!([
+            conflict("kubectl"),
+            conflict("helm"),
+            conflict("helm")
+        ]));
         assert_eq!(owners(&two).as_deref(), Some("helm, kubectl"));
         assert_eq!(owners(&status(serde_json::json!([]))), None);
     }

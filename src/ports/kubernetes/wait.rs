@@ -377,9 +377,13 @@ mod tests {
             poll(wait(&()), look).await.unwrap_err().kind(),
             Kind::Stalled
         );
-        let refused = || async { Err::<Result<(), String>, _>(Error::new(Kind::Authentication, "x")) };
+        let refused =
+            || async { Err::<Result<(), String>, _>(Error::new(Kind::Authentication, "x")) };
         let begin = Instant::now();
         let e = poll(wait(&()), refused).await.unwrap_err();
-        assert_eq!((e.kind(), begin.elapsed()), (Kind::Authentication, Duration::ZERO));
+        assert_eq!(
+            (e.kind(), begin.elapsed()),
+            (Kind::Authentication, Duration::ZERO)
+        );
     }
 }

@@ -26,6 +26,9 @@ pub struct Environment {
     pub mctl_image: String,
     /// Address of the new cluster's API server, once it is known.
     pub control_plane_endpoint: Option<Endpoint>,
+    /// Range of the addresses that machines keep over restarts (Docker provider); none where the engine's network cannot
+    /// give any.
+    pub fixed_addresses: Option<String>,
     /// Path of the container engine's socket on the host (Docker provider).
     pub engine_socket: String,
 }

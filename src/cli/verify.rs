@@ -6,10 +6,11 @@ use crate::{
     Error, Kind, Result,
     config::ClusterName,
     error::Context,
+    launchpad::{diagnosis::Diagnosis, power},
     ports::kubernetes::{Cluster, Progress},
     report::printer,
     steps::state::{MANAGEMENT, State},
-    verify,
+    verify::{self, Check},
 };
 
 /// Checks a management cluster and shows the evidence; changes nothing unless --active is given.
@@ -50,8 +51,14 @@ pub async fn run(args: Args) -> Result<()> {
         output,
         kubeconfig,
     } = args;
+    let diagnosis = diagnosis(&name, kubeconfig.is_some()).await;
+    let explained = |e: Error| match &diagnosis {
+        Some(Ok(d)) => d.explain(e),
+        Some(Err(silent)) => e.because(silent.line()),
+        None => e,
+    };
     let cluster = cluster(&name, kubeconfig).await?;
-    let document = verify::document(&cluster, &name).await?;
+    let document = verify::document(&cluster, &name).await.map_err(explained)?;
     let options = verify::Options {
         active,
         patience: Duration::from_secs(wait),
@@ -59,8 +66,8 @@ pub async fn run(args: Args) -> Result<()> {
     let progress = Lines {
         shown: output == Output::Human && std::io::stderr().is_terminal(),
     };
-    let report = tokio::select! {
-        report = verify::run(&cluster, &document, options, &progress) => report?,
+    let mut report = tokio::select! {
+        report = verify::run(&cluster, &document, options, &progress) => report.map_err(explained)?,
         _ = tokio::signal::ctrl_c() => {
             let error = Error::new(Kind::Interrupted, "the checks were stopped");
             if !active {
@@ -72,6 +79,11 @@ pub async fn run(args: Args) -> Result<()> {
             });
         }
     };
+    match &diagnosis {
+        Some(Ok(d)) => report.checks.push(d.check()),
+        Some(Err(silent)) => report.checks.push(Check::skip("containers", silent.line())),
+        None => {}
+    }
     show(output, &report, || report.text())?;
     if report.passed() {
         return Ok(());
@@ -86,6 +98,16 @@ pub async fn run(args: Args) -> Result<()> {
         .fix(format!(
             "each failed check names its fix; then run again: mctl verify {name}"
         )))
+}
+
+/// What the engine says of the cluster's containers; nothing where another kubeconfig was given: it may be anybody's.
+pub(super) async fn diagnosis(name: &ClusterName, elsewhere: bool) -> Option<Result<Diagnosis>> {
+    if elsewhere {
+        return None;
+    }
+    let state = State::open(name).ok()?;
+    let docker = super::power::engine(&state).ok()?;
+    Some(power::look(&docker, &state).await)
 }
 
 /// The cluster of this name, through the kubeconfig that was given or kept.
@@ -120,8 +142,15 @@ pub(super) fn show(
 }
 
 /// Progress as lines on a terminal.
-struct Lines {
+pub(super) struct Lines {
     shown: bool,
+}
+
+impl Lines {
+    /// Shown everywhere.
+    pub(super) fn shown() -> Self {
+        Self { shown: true }
+    }
 }
 
 impl Progress for Lines {

@@ -1,6 +1,6 @@
 //! A Docker engine through its `docker` command (kind needs that command too). Must not know about clusters.
 
-use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -238,27 +238,62 @@ impl Docker {
             .collect())
     }
 
-    /// Makes a bridge network as kind would.
-    pub async fn create_network(
-        &self,
-        name: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Result<()> {
-        let mut args = vec![
-            "network".to_owned(),
-            "create".into(),
-            "--driver=bridge".into(),
-            "--opt=com.docker.network.bridge.enable_ip_masquerade=true".into(),
-        ];
-        args.extend(labels.iter().map(|(k, v)| format!("--label={k}={v}")));
-        args.push(name.to_owned());
+    /// Names of all objects of a kind (`container`, `network`), also of those that do not run.
+    pub async fn all(&self, kind: &str) -> Result<Vec<String>> {
+        let text = match kind {
+            "container" => self.docker(&["ps", "-a", "--format", "{{.Names}}"]).await?,
+            _ => self.docker(&[kind, "ls", "--format", "{{.Name}}"]).await?,
+        };
+        Ok(text
+            .lines()
+            .map(str::to_owned)
+            .filter(|l| !l.is_empty())
+            .collect())
+    }
+
+    /// Inspects objects; one that went away meanwhile is left out.
+    pub async fn inspect_all(&self, kind: &str, names: &[String]) -> Result<Vec<Value>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let args = [kind, "inspect"]
+            .into_iter()
+            .chain(names.iter().map(String::as_str));
         let command = Command::new("docker", args);
-        let out = self.run_command(command.clone()).await?;
-        // Another process may have made it meanwhile; any network of that name serves.
-        if out.code != 0 && out.stderr.contains("already exists") {
+        let mut out = self.run_command(command.clone()).await?;
+        let gone = |l: &str| l.contains("No such") || l.contains("not found");
+        if out.code != 0 && out.stderr.lines().all(|l| l.trim().is_empty() || gone(l)) {
+            out.code = 0;
+        }
+        let text = out.success(&command)?;
+        serde_json::from_str(&text)
+            .context(|| format!("the engine's answer about its {kind}s cannot be read"))
+    }
+
+    /// Starts containers that were made before, all at once.
+    pub async fn start(&self, names: &[String]) -> Result<()> {
+        self.on_each("start", &[], names).await
+    }
+
+    /// Asks containers to end, all at once, and ends them after a while.
+    pub async fn stop(&self, names: &[String], patience: Duration) -> Result<()> {
+        let seconds = patience.as_secs().to_string();
+        self.on_each("stop", &["--time", &seconds], names).await
+    }
+
+    async fn on_each(&self, verb: &str, options: &[&str], names: &[String]) -> Result<()> {
+        if names.is_empty() {
             return Ok(());
         }
-        out.success(&command).map(drop)
+        let args = [verb]
+            .into_iter()
+            .chain(options.iter().copied())
+            .chain(names.iter().map(String::as_str));
+        let command = Command::new("docker", args);
+        self.run_command(command.clone())
+            .await?
+            .success(&command)
+            .map(drop)
     }
 
     /// Removes objects of a kind; gone already is fine. Containers go with their anonymous volumes.

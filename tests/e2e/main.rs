@@ -11,6 +11,7 @@
 mod cluster;
 mod mctl;
 mod ownership;
+mod restart;
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
@@ -118,6 +119,8 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
     assert!(kubeconfig.status.success(), "{}", kubeconfig.text);
     let reader = cluster::Reader::new(&kubeconfig.text);
     reader.cilium_was_adopted_without_a_restart();
+
+    restart::is_survived_in_odd_order(&m, NAME);
 
     m.no_secret_leaked(&reader.authority_key());
 

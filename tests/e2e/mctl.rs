@@ -301,12 +301,7 @@ impl Mctl {
         );
         let secret: Vec<&str> = key.lines().filter(|l| !l.starts_with("-----")).collect();
         let needle = secret.first().expect("a key has content");
-        for file in [
-            "journal.jsonl",
-            "move.jsonl",
-            "environment.json",
-            "request.json",
-        ] {
+        for file in ["journal.jsonl", "move.jsonl", "request.json"] {
             let text = fs::read_to_string(self.state_folder().join(file)).unwrap();
             assert!(!text.contains(needle), "{file} holds the CA's private key");
         }

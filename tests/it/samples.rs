@@ -32,6 +32,7 @@ pub fn environment() -> Environment {
             host: "172.18.0.3".into(),
             port: 6443,
         }),
+        fixed_addresses: Some("172.18.128.0/17".into()),
         engine_socket: "/run/other/docker.sock".into(),
     }
 }

@@ -17,8 +17,9 @@ pub struct Environment {
     pub mirror_has_all: bool,
     /// The bundle's profile.
     pub profile: Option<Profile>,
-    /// Node image as the container engine knows it (Docker provider).
-    pub node_image: String,
+    /// Where machines get their image from, without tag, when the bundle's images are in the engine (Docker provider); the tag
+    /// is the document's Kubernetes version. Empty: from where document, profile or provider say.
+    pub node_repository: String,
     /// Load-balancer image repository and tag as the engine knows them (Docker provider); empty: the provider's default.
     pub load_balancer_image: Option<ImageTag>,
     /// Reference of mctl's own image: `mctl.giantswarm.io/mctl:<tag>`.

@@ -21,6 +21,7 @@ use super::{
     lease::{Candidate, Timing},
     publish, relay, server,
     shared::Shared,
+    token,
 };
 use crate::{
     Error, Result,
@@ -124,6 +125,7 @@ pub async fn run_with(
                 inputs,
             ),
             publish::publish(&shared, &store),
+            token::follow(client.clone(), &shared),
         );
     };
     let election = async {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::{Error, Result, error::Context};
 
-pub use life::{due_for_renewal, names, remaining_life};
+pub use life::{due_for_renewal, is_due, names, remaining_life};
 pub use secret::{CertificateRequest, due, issue};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);

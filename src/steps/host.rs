@@ -242,9 +242,8 @@ impl NodeImage {
     fn load(&self) -> Result<Load> {
         let shared = &self.0;
         let from = shared.catalog.node_image(&shared.request.document)?;
-        let repository = shared.image_repository();
         Ok(Load {
-            to: format!("{repository}/node:{}", shared.kubernetes_version),
+            to: format!("{}:{}", node_repository(shared), shared.kubernetes_version),
             from,
         })
     }
@@ -262,6 +261,11 @@ impl LoadBalancerImage {
             }
         }))
     }
+}
+
+/// Where a bundle's node image is in the engine; its tag is the Kubernetes version.
+fn node_repository(shared: &Shared) -> String {
+    format!("{}/node", shared.image_repository())
 }
 
 /// Whether the engine has exactly this image under this name.
@@ -293,19 +297,20 @@ async fn load(shared: &Shared, bundle: &Bundle, load: Load, progress: &dyn Progr
 impl Step for NodeImage {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let load = self.load()?;
-        let (image, evidence) = match &self.0.bundle {
+        let (repository, evidence) = match &self.0.bundle {
             // kind and Cluster API pull what is missing themselves.
-            None => (
-                load.from.clone(),
-                format!("{} from its registry", load.from),
-            ),
-            Some(bundle) if has(&self.0, bundle, &load).await? => (load.to.clone(), load.to),
+            None => (String::new(), format!("{} from its registry", load.from)),
+            Some(bundle) if has(&self.0, bundle, &load).await? => {
+                (node_repository(&self.0), load.to)
+            }
             Some(_) => {
                 let why = format!("{} is not in the engine", load.from);
                 return Ok(Observation::Missing(why));
             }
         };
-        self.0.state.update_environment(|e| e.node_image = image)?;
+        self.0
+            .state
+            .update_environment(|e| e.node_repository = repository)?;
         Ok(Observation::Done(evidence))
     }
 

@@ -3,6 +3,7 @@
 mod cluster;
 mod handover;
 mod host;
+mod in_cluster;
 mod pivot;
 mod seed;
 mod shared;

@@ -13,6 +13,7 @@ use crate::{
     engine::{Observation, Step},
     error::Context,
     ports::{files, kubernetes::Progress, process::Command},
+    render,
 };
 
 /// Label that kind, and Cluster API's Docker provider, put on a cluster's containers.
@@ -131,7 +132,7 @@ impl Step for TemporaryCluster {
                 "--name".into(),
                 name,
                 "--image".into(),
-                environment.node_image,
+                render::node_image(shared.context(&environment))?,
                 "--config".into(),
                 config_file.display().to_string(),
                 "--kubeconfig".into(),

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod cluster_api;
 pub mod config;
 pub mod engine;
+pub mod env;
 pub mod environment;
 pub mod error;
 pub mod manager;

@@ -2,7 +2,7 @@
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-use crate::cli::env;
+use crate::env;
 
 /// Diagnostics to standard error; `MCTL_LOG` chooses what, `default` applies without it. JSON for the manager.
 pub fn start(default: &str, json: bool) {

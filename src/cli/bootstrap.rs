@@ -5,13 +5,11 @@ use std::{io::IsTerminal, sync::Arc};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    env,
-    input::{self, Input},
-};
+use super::input::{self, Input};
 use crate::{
     Error, Kind, Result,
     engine::{self, Outcome, view::RunView},
+    env,
     ports::{docker::Docker, process::System},
     preflight,
     report::{self, printer, summary},
@@ -43,7 +41,7 @@ pub struct Args {
 /// Runs the command.
 pub async fn run(args: Args) -> Result<()> {
     let read = input::read(&args.input)?;
-    let name = read.plan.cluster.clone();
+    let name = read.document.cluster_name()?;
     let state = State::at(&name)?;
     let earlier = state.request()?;
     let engine_address =

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     Error, Kind, Result,
     catalog::Catalog,
-    config::{self, ManagementCluster},
+    config::{self, ClusterName, ManagementCluster},
     error::Context,
 };
 
@@ -19,7 +19,7 @@ pub enum Args {
     Init {
         /// Name of the cluster
         #[arg(long, value_name = "NAME")]
-        name: String,
+        name: ClusterName,
         /// Infrastructure provider
         #[arg(long, value_name = "PROVIDER", default_value = "docker")]
         provider: String,
@@ -51,7 +51,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         } => init(name, provider, *full)?,
         Args::Validate { file } => {
             let document = read(file, &Catalog::embedded()?)?;
-            let name = document.metadata.name.unwrap_or_default();
+            let name = document.cluster_name()?;
             format!("the document of management cluster {name} is valid\n")
         }
         Args::Schema { crd: true } => config::to_yaml(&config::crd())?,
@@ -61,16 +61,17 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
         .context(|| "cannot write the output".to_owned())
 }
 
-fn init(name: &str, provider: &str, full: bool) -> Result<String> {
+fn init(name: &ClusterName, provider: &str, full: bool) -> Result<String> {
     let text = config::template(name, provider, full)?;
     match config::load(&text, "the document") {
         Ok(_) => Ok(text),
-        // Only the name is not ours.
+        // Only the name is not ours: `no` is one, but some readers of YAML take it for something else.
         Err(problems) => Err(problems.list().iter().fold(
             Error::new(
                 Kind::Usage,
                 format!("`{name}` cannot be the name of a cluster"),
             )
+            .at("--name")
             .state("nothing was changed"),
             |error, p| error.because(p.what.as_str()).fix(p.fix.as_str()),
         )),

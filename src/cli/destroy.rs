@@ -4,6 +4,7 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use crate::{
     Error, GROUP, Kind, Result,
+    config::ClusterName,
     ports::{
         docker::{Docker, LABEL},
         kubernetes::Cluster,
@@ -20,10 +21,10 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Management cluster
-    name: String,
+    name: ClusterName,
     /// The name once more, instead of typing it when asked
     #[arg(long, value_name = "NAME")]
-    confirm: Option<String>,
+    confirm: Option<ClusterName>,
     /// Also when the cluster still has workload clusters; their machines stay behind
     #[arg(long)]
     abandon_workload_clusters: bool,
@@ -38,7 +39,7 @@ struct Found {
 }
 
 impl Found {
-    async fn look(docker: &Docker, name: &str) -> Result<Self> {
+    async fn look(docker: &Docker, name: &ClusterName) -> Result<Self> {
         let mut containers = docker
             .names("container", &format!("label={LABEL}={name}"))
             .await?;
@@ -48,6 +49,7 @@ impl Found {
                 .names("container", &format!("label={NODE_CONTAINER_LABEL}={name}"))
                 .await?,
         );
+        // A name has no character that means something in a regular expression.
         let temporary = docker
             .names(
                 "container",
@@ -94,7 +96,7 @@ pub async fn run(args: Args) -> Result<()> {
     let state = State::at(name)?;
     let request = state.request().unwrap_or_default();
     let address =
-        super::env::get("DOCKER_HOST").or_else(|| request.as_ref().and_then(|r| r.engine.clone()));
+        crate::env::get("DOCKER_HOST").or_else(|| request.as_ref().and_then(|r| r.engine.clone()));
     let docker = Docker::new(Arc::new(System), address);
     docker.info().await?;
     let found = Found::look(&docker, name).await?;
@@ -154,7 +156,7 @@ pub async fn run(args: Args) -> Result<()> {
 
 fn confirm(args: &Args) -> Result<()> {
     let given = match &args.confirm {
-        Some(name) => name.clone(),
+        Some(name) => name.to_string(),
         None if std::io::stdin().is_terminal() => {
             printer::err(&format!("type the name `{}` to go on:", args.name));
             let mut line = String::new();
@@ -170,7 +172,7 @@ fn confirm(args: &Args) -> Result<()> {
             .state("nothing was changed"));
         }
     };
-    if given == args.name {
+    if args.name == *given {
         Ok(())
     } else {
         Err(

@@ -2,6 +2,7 @@
 
 use crate::{
     Error, Result,
+    config::ClusterName,
     report::printer,
     steps::state::{MANAGEMENT, State},
 };
@@ -10,7 +11,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Management cluster
-    name: String,
+    name: ClusterName,
     /// Print the path of the file instead of its content
     #[arg(long)]
     path: bool,

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::{
     Result,
+    config::ClusterName,
     manager::{Options, run as run_manager},
 };
 
@@ -15,7 +16,7 @@ pub struct Args {
     pub namespace: String,
     /// Name of the cluster and its document.
     #[arg(long)]
-    pub name: String,
+    pub name: ClusterName,
     /// Where the registry listens (TLS).
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:5000")]
     pub listen_registry: SocketAddr,
@@ -34,7 +35,7 @@ pub async fn run(args: Args) -> Result<()> {
     } = args;
     run_manager(Options {
         namespace,
-        name,
+        name: name.into(),
         listen_registry,
         listen,
     })

@@ -5,7 +5,6 @@ mod bundle;
 mod completions;
 pub mod config;
 mod destroy;
-pub mod env;
 pub mod input;
 mod kubeconfig;
 mod manager;
@@ -64,7 +63,10 @@ enum Command {
 pub fn main() -> ExitCode {
     // Before any TLS: exactly one crypto provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -72,6 +74,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.kind().exit_code())
         }
     }
+}
+
+/// Help and version are results; everything else is wrong usage, and says like every error what state things are in.
+fn usage(error: &clap::Error) -> ExitCode {
+    let _ = error.print();
+    let help = error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if error.use_stderr() && !help && !error.to_string().contains("\n  state: ") {
+        printer::err("  state: nothing was changed");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 fn run(command: Command) -> Result<()> {

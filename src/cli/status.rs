@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::verify::{Output, cluster, show};
 use crate::{
     Result,
+    config::ClusterName,
     engine::journal::Journal,
     report::bootstrap::Bootstrap,
     steps::state::State,
@@ -17,7 +18,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Name of the cluster; without one, all that this host knows.
-    pub name: Option<String>,
+    pub name: Option<ClusterName>,
     /// How to show the result.
     #[arg(long, value_enum, default_value_t = Output::Human)]
     pub output: Output,
@@ -32,7 +33,7 @@ struct Status {
     /// Version of this form.
     version: u32,
     /// Its name.
-    cluster: String,
+    cluster: ClusterName,
     /// What this host's journal tells; absent where the cluster was not bootstrapped from.
     #[serde(skip_serializing_if = "Option::is_none")]
     bootstrap: Option<Bootstrap>,

@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     Error, Kind, Result,
+    config::ClusterName,
     error::Context,
     ports::kubernetes::{Cluster, Progress},
     steps::state::{MANAGEMENT, State},
@@ -18,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Name of the cluster.
-    pub name: String,
+    pub name: ClusterName,
     /// Also probe: provoke an alert, delete and edit platform objects, scale the control plane; cleans up after itself.
     #[arg(long)]
     pub active: bool,
@@ -91,7 +92,7 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 /// The cluster of this name, through the kubeconfig that was given or kept.
-pub(super) async fn cluster(name: &str, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
+pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
     let file = match kubeconfig {
         Some(file) => file,
         None => State::open(name)?.file(MANAGEMENT),

@@ -24,6 +24,11 @@ impl Form {
         self.pattern
     }
 
+    /// Its description.
+    pub(super) fn says(self) -> &'static str {
+        self.says
+    }
+
     /// Schema of a string of this form.
     pub(super) fn schema(self) -> Schema {
         let mut schema = schemars::json_schema!({ "type": "string" });
@@ -69,8 +74,8 @@ pub(super) fn one_of(schema: &mut Schema) {
     schema.insert("maxProperties".into(), 1.into());
 }
 
-/// Longest name of a management cluster; names of machines and containers are built from it.
-pub(super) const NAME_MAX: u64 = 40;
+/// Longest name of a management cluster; names of machines and containers are built from it (see `ClusterName`).
+pub(super) const NAME_MAX: u64 = 35;
 /// Longest sum of cluster and pool name: machines are called `<cluster>-<pool>-xxxxx-xxxxx`, in at most 63 characters.
 pub(super) const NAMES_MAX: usize = 50;
 
@@ -79,6 +84,8 @@ pub(super) const NAME: Form = Form::new(
     r"^[a-z]([-a-z0-9]*[a-z0-9])?$",
     "lower-case letters, digits and `-`, beginning with a letter and not ending with `-`",
 );
+/// Name of a node pool; [`NAMES_MAX`] limits it together with the cluster's.
+pub(super) const POOL_NAME: Form = Form::new(40, NAME.pattern, NAME.says);
 pub(super) const LABEL: Form = Form::new(
     63,
     r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",

@@ -6,6 +6,7 @@ mod emit;
 mod forms;
 mod hint;
 mod load;
+mod name;
 mod problem;
 mod scalar;
 mod schema;
@@ -17,6 +18,7 @@ mod validate;
 
 pub use emit::to_yaml;
 pub use load::{decode, load, load_for};
+pub use name::ClusterName;
 pub use problem::{Path, Problem, Problems, Span};
 pub use schema::{API_VERSION, KIND, crd, schema};
 pub use template::template;

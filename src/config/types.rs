@@ -7,7 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::forms::{self, form};
+use super::{
+    forms::{self, form},
+    name::ClusterName,
+};
+use crate::error::Result;
 
 /// What the management cluster shall be.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +59,13 @@ pub struct ManagementClusterSpec {
     /// Switches and values per component, by component name.
     #[schemars(extend("maxProperties" = 128), example = forms::components_example())]
     pub components: BTreeMap<String, ComponentSettings>,
+}
+
+impl ManagementCluster {
+    /// Its name, checked; a document that was read from a file has a good one.
+    pub fn cluster_name(&self) -> Result<ClusterName> {
+        self.metadata.name.as_deref().unwrap_or_default().parse()
+    }
 }
 
 /// Infrastructure provider; exactly one field is set. Absent means Docker.
@@ -130,7 +141,7 @@ impl Default for ControlPlane {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct NodePool {
     /// Name; a DNS label, unique in the document.
-    #[schemars(transform = form(forms::NAME), example = &"default")]
+    #[schemars(transform = form(forms::POOL_NAME), example = &"default")]
     pub name: String,
     /// Number of machines.
     #[schemars(range(max = 100))]

@@ -11,8 +11,8 @@ use std::io::IsTerminal;
 use tokio::{sync::mpsc::UnboundedReceiver, task::JoinHandle};
 
 use crate::{
-    cli::env,
     engine::{event::Event, view::RunView},
+    env,
 };
 
 /// How progress is shown.
@@ -31,7 +31,7 @@ pub enum Output {
 
 /// Shows the events until the sender is gone; the task returns the final picture.
 pub fn spawn(output: Output, events: UnboundedReceiver<Event>) -> JoinHandle<RunView> {
-    let plain = env::get("CI").is_some() || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+    let plain = env::get("CI").is_some() || env::get("TERM").is_some_and(|t| t == "dumb");
     match output {
         Output::Json => tokio::spawn(json(events)),
         Output::Bars => tokio::spawn(bars::show(events)),

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::{Read, Seek, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Kind, Result,
-    config::ManagementCluster,
+    config::{ClusterName, ManagementCluster},
     engine::journal::Journal,
+    env,
     environment::Environment,
     error::Context,
     pki::Authority,
@@ -47,7 +48,7 @@ pub struct State {
     /// Its folder.
     pub folder: PathBuf,
     /// Name of the cluster.
-    pub cluster: String,
+    pub cluster: ClusterName,
     /// Steps that work at the same time must not lose each other's changes of the environment.
     changing: Arc<Mutex<()>>,
 }
@@ -58,37 +59,18 @@ pub struct Lock {
     _file: File,
 }
 
-/// `$XDG_STATE_HOME/mctl`, by default `~/.local/state/mctl`.
-pub fn root() -> Result<PathBuf> {
-    let base = match (
-        crate::cli::env::get("XDG_STATE_HOME"),
-        crate::cli::env::get("HOME"),
-    ) {
-        (Some(state), _) => PathBuf::from(state),
-        (None, Some(home)) => Path::new(&home).join(".local/state"),
-        (None, None) => {
-            return Err(
-                Error::new(Kind::Usage, "neither XDG_STATE_HOME nor HOME is set")
-                    .fix("set HOME")
-                    .state("nothing was changed"),
-            );
-        }
-    };
-    Ok(base.join("mctl"))
-}
-
 impl State {
     /// Where the state of a cluster is, whether there is any or not.
-    pub fn at(cluster: &str) -> Result<Self> {
+    pub fn at(cluster: &ClusterName) -> Result<Self> {
         Ok(Self {
-            folder: root()?.join(cluster),
-            cluster: cluster.to_owned(),
+            folder: env::state_folder()?.join(cluster.as_str()),
+            cluster: cluster.clone(),
             changing: Arc::default(),
         })
     }
 
     /// State of a cluster that this host knows; an error lists those it knows.
-    pub fn open(cluster: &str) -> Result<Self> {
+    pub fn open(cluster: &ClusterName) -> Result<Self> {
         let state = Self::at(cluster)?;
         if state.file("request.json").exists() {
             return Ok(state);
@@ -103,19 +85,31 @@ impl State {
         Err(if known.is_empty() {
             error.fix("create one: mctl bootstrap --config FILE")
         } else {
+            let known: Vec<&str> = known.iter().map(ClusterName::as_str).collect();
             error.fix(format!("known here: {}", known.join(", ")))
         })
     }
 
-    /// Names of the clusters this host knows.
-    pub fn known() -> Result<Vec<String>> {
-        let Ok(entries) = fs::read_dir(root()?) else {
-            return Ok(Vec::new());
+    /// Names of the clusters this host knows; folders with other names are not mctl's.
+    pub fn known() -> Result<Vec<ClusterName>> {
+        let root = env::state_folder()?;
+        let entries = match fs::read_dir(&root) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => {
+                return Err(
+                    Error::new(Kind::Usage, "the state of clusters cannot be read")
+                        .at(root.display().to_string())
+                        .because(&e)
+                        .fix("run as the user who owns it, or set XDG_STATE_HOME")
+                        .state("nothing was changed"),
+                );
+            }
         };
-        let mut names: Vec<String> = entries
+        let mut names: Vec<ClusterName> = entries
             .flatten()
             .filter(|e| e.path().join("request.json").exists())
-            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
             .collect();
         names.sort();
         Ok(names)
@@ -268,7 +262,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State {
             folder: folder.path().join("golem"),
-            cluster: "golem".into(),
+            cluster: "golem".parse().unwrap(),
             changing: Arc::default(),
         };
         std::thread::scope(|s| {

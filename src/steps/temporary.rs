@@ -23,19 +23,7 @@ pub const NODE_CONTAINER_LABEL: &str = "io.x-k8s.kind.cluster";
 pub fn unpack_kind() -> Result<PathBuf> {
     let kind = assets::kind().ok_or_else(|| Error::new(Kind::Internal, "kind is not embedded"))?;
     let digest = hex::encode(&Sha256::digest(&kind)[..8]);
-    let base = match (
-        crate::cli::env::get("XDG_CACHE_HOME"),
-        crate::cli::env::get("HOME"),
-    ) {
-        (Some(cache), _) => PathBuf::from(cache),
-        (None, Some(home)) => PathBuf::from(home).join(".cache"),
-        (None, None) => {
-            return Err(
-                Error::new(Kind::Usage, "neither XDG_CACHE_HOME nor HOME is set").fix("set HOME"),
-            );
-        }
-    };
-    let folder = base.join("mctl/bin");
+    let folder = crate::env::cache_folder()?.join("bin");
     let path = folder.join(format!("kind-{digest}"));
     // Its name is its digest, and it is written in one step: if it is there, it is whole.
     if std::fs::metadata(&path).is_ok_and(|m| m.len() == kind.len() as u64) {

@@ -9,6 +9,7 @@ mod config;
 #[path = "../support/kubernetes/mod.rs"]
 mod fake;
 mod move_objects;
+mod names;
 mod pki;
 mod platform;
 mod platform_alerts;

@@ -15,7 +15,7 @@ fn output(args: &Args) -> mctl::Result<String> {
 }
 
 fn init(full: bool) -> String {
-    let (name, provider) = ("golem".to_owned(), "docker".to_owned());
+    let (name, provider) = ("golem".parse().unwrap(), "docker".to_owned());
     output(&Args::Init {
         name,
         provider,
@@ -77,8 +77,12 @@ fn the_examples_of_init_full_are_valid() {
 #[test]
 fn init_refuses_bad_names_and_providers() {
     let init = |name: &str, provider: &str| {
+        let name = match name.parse() {
+            Ok(name) => name,
+            Err(error) => return error,
+        };
         output(&Args::Init {
-            name: name.into(),
+            name,
             provider: provider.into(),
             full: false,
         })
@@ -92,7 +96,7 @@ fn init_refuses_bad_names_and_providers() {
         "12",
         "-",
         "a\nb: c",
-        &"a".repeat(41),
+        &"a".repeat(36),
     ] {
         let error = init(name, "docker");
         assert_eq!(error.kind(), Kind::Usage, "{error}");

@@ -11,7 +11,10 @@ use crate::{
     config::ClusterName,
     error::Context,
     ports::kubernetes::{Cluster, Progress},
-    steps::state::{MANAGEMENT, State},
+    steps::{
+        kubeconfig,
+        state::{MANAGEMENT, State},
+    },
     verify,
 };
 
@@ -93,9 +96,12 @@ pub async fn run(args: Args) -> Result<()> {
 
 /// The cluster of this name, through the kubeconfig that was given or kept.
 pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
-    let file = match kubeconfig {
-        Some(file) => file,
-        None => State::open(name)?.file(MANAGEMENT),
+    let (file, kept) = match kubeconfig {
+        Some(file) => (file, None),
+        None => {
+            let state = State::open(name)?;
+            (state.file(MANAGEMENT), Some(state))
+        }
     };
     let text = std::fs::read_to_string(&file).map_err(|e| {
         Error::new(Kind::Usage, format!("there is no access to {name} yet"))
@@ -104,7 +110,13 @@ pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> 
             .state("nothing was changed")
             .fix("run the bootstrap again: it goes on where it stopped")
     })?;
-    Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await
+    let cluster = Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await?;
+    if let Some(state) = kept {
+        // Beside the work: nobody waits for it.
+        let cluster = cluster.clone();
+        tokio::spawn(async move { kubeconfig::follow(&state, &cluster).await });
+    }
+    Ok(cluster)
 }
 
 /// Writes a result to standard output.

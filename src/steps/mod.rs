@@ -4,6 +4,7 @@ mod cluster;
 mod handover;
 mod host;
 mod in_cluster;
+pub mod kubeconfig;
 mod pivot;
 mod seed;
 mod shared;

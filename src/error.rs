@@ -58,6 +58,7 @@ struct Diagnostic {
     fixes: Vec<String>,
     state: Option<String>,
     detail: Option<String>,
+    passing: bool,
 }
 
 impl Error {
@@ -71,6 +72,7 @@ impl Error {
             fixes: Vec::new(),
             state: None,
             detail: None,
+            passing: false,
         }))
     }
 
@@ -112,6 +114,18 @@ impl Error {
     pub fn detail(mut self, text: impl Into<String>) -> Self {
         self.0.detail = Some(text.into());
         self
+    }
+
+    /// Marks what passes by itself: nobody answered, or only for now not. Nothing follows from it about what was asked for.
+    #[must_use]
+    pub fn passing(mut self) -> Self {
+        self.0.passing = true;
+        self
+    }
+
+    /// True if it passes by itself.
+    pub fn is_passing(&self) -> bool {
+        self.0.passing
     }
 
     /// Its kind.

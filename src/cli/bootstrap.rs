@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use super::input::{self, Input};
 use crate::{
     Error, Kind, Result,
-    engine::{self, Outcome, view::RunView},
+    engine::{self, Alone, Outcome, Run, view::RunView},
     env,
-    ports::{docker::Docker, process::System},
+    ports::{Ports, docker::Docker, process::Processes},
     preflight,
     report::{self, printer, summary},
     steps::{
@@ -46,7 +46,8 @@ pub async fn run(args: Args) -> Result<()> {
     let earlier = state.request()?;
     let engine_address =
         env::get("DOCKER_HOST").or_else(|| earlier.as_ref().and_then(|r| r.engine.clone()));
-    let docker = Docker::new(Arc::new(System), engine_address.clone());
+    let ports = Ports::real();
+    let docker = Docker::new(ports.processes.clone(), engine_address.clone());
     let run = earlier.as_ref().map_or_else(new_run, |r| r.run.clone());
     preflight::check(&read, &docker, &state, earlier.as_ref()).await?;
     let plan = match &args.until {
@@ -77,22 +78,35 @@ pub async fn run(args: Args) -> Result<()> {
     };
     state.set_request(&request)?;
     let shared = Arc::new(Shared::new(
+        ports.clone(),
         state.clone(),
         request,
         read.catalog,
-        read.plan.kubernetes_version,
-        Arc::new(System),
+        read.plan.kubernetes_version.clone(),
         read.bundle.map(|(_, b)| b),
     ));
     let journal = state.journal()?;
     let (events, received) = unbounded_channel();
     let view = report::spawn(args.output, received);
     let cancel = CancellationToken::new();
-    let stop = on_signal(cancel.clone());
-    let outcome = engine::run(&plan, &steps::all(&plan, &shared), journal, events, cancel).await;
+    let stop = on_signal(cancel.clone(), ports.processes.clone());
+    for (_, output) in &journal.history().outputs {
+        shared.learn(output)?;
+    }
+    let learned = shared.clone();
+    let run = Run {
+        plan: &plan,
+        steps: &steps::all(&plan, &shared),
+        // Of the whole plan: a part of it may end before the point of no return that an earlier run has passed.
+        behind: engine::behind(&read.plan, journal.history()),
+        owner: Arc::new(Alone),
+        clock: ports.clock.clone(),
+        learn: Arc::new(move |output| learned.learn(output)),
+    };
+    let outcome = run.go(journal, events, cancel).await;
     stop.abort();
     let view = view.await.unwrap_or_default();
-    finish(&args, &name, outcome?, &view)
+    finish(&args, &name, outcome, &view)
 }
 
 fn new_run() -> String {
@@ -116,7 +130,7 @@ fn confirm(args: &Args, read: &input::Read, resumes: bool) -> Result<()> {
     printer::err(&format!(
         "Create management cluster `{}` with Kubernetes {} in {} steps? [y/N] ",
         read.plan.cluster,
-        read.plan.kubernetes_version,
+        read.plan.kubernetes_version.clone(),
         read.plan.steps.len()
     ));
     let mut answer = String::new();
@@ -129,7 +143,10 @@ fn confirm(args: &Args, read: &input::Read, resumes: bool) -> Result<()> {
 }
 
 /// First SIGINT or SIGTERM stops cleanly, a second one at once.
-fn on_signal(cancel: CancellationToken) -> tokio::task::JoinHandle<()> {
+fn on_signal(
+    cancel: CancellationToken,
+    processes: Arc<dyn Processes>,
+) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         use tokio::signal::unix::{SignalKind, signal};
         let (Ok(mut int), Ok(mut term)) = (
@@ -145,6 +162,7 @@ fn on_signal(cancel: CancellationToken) -> tokio::task::JoinHandle<()> {
             }
             if cancel.is_cancelled() {
                 printer::err("stopped without cleaning up; the same command goes on from here");
+                processes.end_all();
                 std::process::exit(130);
             }
             cancel.cancel();

@@ -1,14 +1,14 @@
 //! `mctl destroy`: removes what bootstrap made on the engine and on this host, and proves it.
 
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{io::IsTerminal, time::Duration};
 
 use crate::{
     Error, GROUP, Kind, Result,
     config::ClusterName,
     ports::{
+        Ports,
         docker::{Docker, LABEL},
         kubernetes::Cluster,
-        process::System,
     },
     report::printer,
     steps::{
@@ -97,7 +97,7 @@ pub async fn run(args: Args) -> Result<()> {
     let request = state.request().unwrap_or_default();
     let address =
         crate::env::get("DOCKER_HOST").or_else(|| request.as_ref().and_then(|r| r.engine.clone()));
-    let docker = Docker::new(Arc::new(System), address);
+    let docker = Docker::new(Ports::real().processes, address);
     docker.info().await?;
     let found = Found::look(&docker, name).await?;
     if found.is_empty() && !state.folder.exists() {

@@ -11,6 +11,7 @@ mod manager;
 mod plan;
 mod registry;
 mod status;
+mod tied;
 mod verify;
 
 use std::process::ExitCode;
@@ -55,6 +56,9 @@ enum Command {
     /// Write, check and describe the document, a ManagementCluster in YAML
     #[command(subcommand)]
     Config(config::Args),
+    /// Run a program that ends with whoever started it
+    #[command(hide = true)]
+    Tied(tied::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -89,6 +93,7 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn run(command: Command) -> Result<()> {
     match command {
         Command::Completions(args) => completions::run(&args),
+        Command::Tied(args) => tied::run(&args),
         Command::Config(args) => {
             let mut text = Vec::new();
             config::run(&args, &mut text)?;

@@ -1,14 +1,14 @@
 //! When clusters can be moved: everything provisioned, every machine a node. Must not change anything.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::core::{DynamicObject, GroupVersionKind};
 use serde_json::Value;
 
 use super::object::{CORE, Object};
 use crate::{
-    Error, Kind, Result,
-    ports::kubernetes::{Cluster, Progress, condition},
+    Result,
+    ports::kubernetes::{Cluster, Progress, Wait, met, poll},
 };
 
 /// Version of the core types that is read.
@@ -38,7 +38,7 @@ pub fn pending(object: &DynamicObject, gvk: &GroupVersionKind) -> Option<String>
                     "Cluster {name}: its control plane is not initialized"
                 ));
             }
-            condition(object, "ControlPlaneInitialized").err()
+            met(object, "ControlPlaneInitialized").err()
         }
         "Machine" => {
             let node = at("/status/nodeRef/name").and_then(Value::as_str);
@@ -63,39 +63,25 @@ pub async fn wait_ready(
     stall: Duration,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut last = Vec::new();
-    let mut changed = tokio::time::Instant::now();
-    let begin = Instant::now();
-    loop {
+    let what = format!(
+        "what is to move of namespace {namespace} in the {}",
+        cluster.name
+    );
+    let wait = Wait {
+        what: &what,
+        stall,
+        pause: Duration::from_millis(500),
+        progress,
+    };
+    poll(wait, || async {
         let missing = missing(cluster, namespace, progress).await?;
-        let Some(first) = missing.first() else {
-            return Ok(());
-        };
-        if missing != last {
-            progress.seen(&match missing.len() {
-                1 => first.clone(),
-                n => format!("{first} (and {} more)", n - 1),
-            });
-            last = missing;
-            changed = tokio::time::Instant::now();
-        } else if changed.elapsed() >= stall {
-            return Err(Error::new(
-                Kind::Stalled,
-                format!(
-                    "the clusters of namespace {namespace} in the {} do not get ready to move",
-                    cluster.name
-                ),
-            )
-            .because(format!(
-                "nothing changed for {} s (waited {} s in all); missing: {}",
-                stall.as_secs(),
-                begin.elapsed().as_secs(),
-                last.join("; ")
-            ))
-            .fix("look at the objects and their events, mend the cause, then run the same command again"));
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    }
+        Ok(match missing.as_slice() {
+            [] => Ok(()),
+            [one] => Err(one.clone()),
+            [first, rest @ ..] => Err(format!("{first} (and {} more)", rest.len())),
+        })
+    })
+    .await
 }
 
 async fn missing(

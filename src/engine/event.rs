@@ -2,11 +2,12 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::plan::{Plan, StepId};
 
 /// Version of the event format; written in the first event of a run.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,9 @@ pub enum Body {
         /// True when there was nothing to do.
         #[serde(default)]
         already: bool,
+        /// What later steps need to know of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        output: Option<Value>,
     },
     /// A step failed.
     StepFailed {

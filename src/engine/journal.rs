@@ -1,17 +1,25 @@
 //! The journal: lasting events as JSON lines, each on disk before anybody acts on it. Must not interpret steps.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{path::Path, sync::Arc};
 
-use super::event::{Body, Event, FORMAT};
+use super::{
+    event::{Body, Event, FORMAT},
+    replay::{self, History},
+};
 use crate::{
     Error, Kind, Result,
-    plan::{Plan, StepId},
-    ports::json_lines::{JsonLines, Record},
+    ports::{
+        files::{Disk, Files},
+        json_lines::{JsonLines, Record},
+    },
 };
 
 /// An open journal: events of all runs so far.
 #[derive(Debug)]
-pub struct Journal(JsonLines<Event>);
+pub struct Journal {
+    lines: JsonLines<Event>,
+    history: History,
+}
 
 impl Record for Event {
     const FILE: &'static str = "journal";
@@ -43,121 +51,67 @@ impl Record for Event {
 }
 
 impl Journal {
-    /// Opens or makes the journal. A last line torn by a crash is cut off; damage elsewhere is an error.
+    /// Opens a journal on the host's disk.
     pub fn open(path: &Path) -> Result<Self> {
-        JsonLines::open(path).map(Self)
+        Self::open_in(Arc::new(Disk), path)
+    }
+
+    /// Opens the journal; the first event makes it. A last line torn by a crash is left out; damage elsewhere, and an order of
+    /// events that no run can have written, is an error.
+    pub fn open_in(files: Arc<dyn Files>, path: &Path) -> Result<Self> {
+        let lines = JsonLines::open_in(files, path)?;
+        let history = replay(lines.records(), path)?;
+        Ok(Self { lines, history })
     }
 
     /// Reads a journal without opening it for writing.
     pub fn read(path: &Path) -> Result<Vec<Event>> {
-        JsonLines::read(path)
+        Self::read_in(&Disk, path)
+    }
+
+    /// Reads a journal without opening it for writing.
+    pub fn read_in(files: &dyn Files, path: &Path) -> Result<Vec<Event>> {
+        let events = JsonLines::read_in(files, path)?;
+        replay(&events, path)?;
+        Ok(events)
     }
 
     /// Events of all runs so far, oldest first.
     pub fn events(&self) -> &[Event] {
-        self.0.records()
+        self.lines.records()
     }
 
-    /// Appends one event; it is on disk when this returns.
+    /// Appends one event; it is on disk when this returns. One that cannot follow what was before is refused.
     pub fn append(&mut self, event: &Event) -> Result<()> {
-        self.0.append(event)
+        replay::check(&self.history, &event.body).map_err(|why| {
+            Error::new(Kind::Internal, "a run did what no run may do")
+                .because(why)
+                .state("the journal is as it was before")
+        })?;
+        self.lines.append(event)?;
+        replay::take(&mut self.history, &event.body);
+        Ok(())
     }
 
-    /// What earlier runs reached.
-    pub fn history(&self) -> History {
-        History::of(self.events())
+    /// What all runs so far reached.
+    pub fn history(&self) -> &History {
+        &self.history
     }
 }
 
-/// What a journal says about earlier runs.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct History {
-    /// Plan of the last run.
-    pub plan: Option<Plan>,
-    /// Steps that were done at least once.
-    pub done: BTreeSet<StepId>,
-    /// Steps that were started at least once.
-    pub started: BTreeSet<StepId>,
-    /// True when the last run ended in success.
-    pub complete: bool,
-}
-
-impl History {
-    /// Folds events.
-    pub fn of(events: &[Event]) -> Self {
-        let mut h = Self::default();
-        for e in events {
-            match &e.body {
-                Body::RunStarted { plan, .. } => {
-                    h.plan = Some(plan.clone());
-                    h.complete = false;
-                }
-                Body::StepStarted { step, .. } => {
-                    h.started.insert(step.clone());
-                }
-                Body::StepDone { step, .. } => {
-                    h.done.insert(step.clone());
-                }
-                Body::RunEnded { outcome } => h.complete = outcome == "success",
-                Body::StepProgress { .. } | Body::StepFailed { .. } => {}
-            }
-        }
-        h
+fn replay(events: &[Event], path: &Path) -> Result<History> {
+    let mut history = History::default();
+    for (i, event) in events.iter().enumerate() {
+        replay::check(&history, &event.body).map_err(|why| {
+            Event::damaged()
+                .at(format!("{}:{}", path.display(), i + 1))
+                .because(why)
+        })?;
+        replay::take(&mut history, &event.body);
     }
+    Ok(history)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::Timestamp;
-
-    fn event(step: &str) -> Event {
-        Event {
-            at: Timestamp::UNIX_EPOCH,
-            body: Body::StepDone {
-                step: step.into(),
-                evidence: "x".into(),
-                already: false,
-            },
-        }
-    }
-
-    #[test]
-    fn a_torn_last_line_is_cut_at_every_length() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal.jsonl");
-        let mut j = Journal::open(&path).unwrap();
-        j.append(&event("one")).unwrap();
-        j.append(&event("two")).unwrap();
-        drop(j);
-        let whole = std::fs::read(&path).unwrap();
-        let first = whole.iter().position(|b| *b == b'\n').unwrap() + 1;
-        for cut in first..whole.len() {
-            std::fs::write(&path, &whole[..cut]).unwrap();
-            let mut j = Journal::open(&path).unwrap();
-            assert_eq!(j.events().len(), 1, "cut at {cut}");
-            j.append(&event("three")).unwrap();
-            drop(j);
-            assert_eq!(
-                Journal::read(&path).unwrap(),
-                vec![event("one"), event("three")]
-            );
-        }
-    }
-
-    #[test]
-    fn damage_in_the_middle_is_told_with_its_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("journal.jsonl");
-        let mut j = Journal::open(&path).unwrap();
-        for s in ["one", "two", "three"] {
-            j.append(&event(s)).unwrap();
-        }
-        let text = std::fs::read_to_string(&path)
-            .unwrap()
-            .replacen("\"two\"", "\"tw", 1);
-        std::fs::write(&path, text).unwrap();
-        let e = Journal::open(&path).unwrap_err().to_string();
-        assert!(e.contains("journal.jsonl:2"), "{e}");
-    }
-}
+#[path = "journal_tests.rs"]
+mod tests;

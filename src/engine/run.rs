@@ -3,22 +3,30 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use jiff::Timestamp;
+use serde_json::Value;
 use tokio::{sync::mpsc::UnboundedSender, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Observation, Step, Steps,
+    Observation, Owner, Proof, Step, Steps,
     event::{Body, Event, FORMAT},
-    journal::{History, Journal},
+    journal::Journal,
 };
 use crate::{
     Error, Kind, Result,
     plan::{Plan, StepId, StepSpec},
-    ports::kubernetes::Progress,
+    ports::{clock::Clock, kubernetes::Progress},
 };
+
+/// How long a step may be blind: whatever it asks does not answer.
+const BLIND: Duration = Duration::from_secs(300);
+/// Between attempts of a step that is blind.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How often a step is begun anew because something did not answer.
+const ATTEMPTS: u32 = 10;
 
 /// How a run ended.
 #[derive(Debug)]
@@ -31,27 +39,46 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// What a run needs.
+pub struct Run<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// How.
+    pub steps: &'a Steps,
+    /// Steps not to be looked at again; see [`super::behind`].
+    pub behind: BTreeSet<StepId>,
+    /// Says whether things may still be changed.
+    pub owner: Arc<dyn Owner>,
+    /// Time of events.
+    pub clock: Arc<dyn Clock>,
+    /// Takes what a step gives to know, as soon as it is on disk and before any step that needs it begins.
+    pub learn: Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>,
+}
+
 /// Writes lasting events to the journal first, then hands every event to the views.
 struct Recorder {
     journal: Mutex<Journal>,
     views: UnboundedSender<Event>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Recorder {
     fn record(&self, body: Body) -> Result<()> {
         let event = Event {
-            at: Timestamp::now(),
+            at: self.clock.now(),
             body,
         };
-        if event.body.is_lasting() {
+        let kept = if event.body.is_lasting() {
             self.journal
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
-                .append(&event)?;
-        }
-        // No view left is no reason to stop working.
+                .append(&event)
+        } else {
+            Ok(())
+        };
+        // Whoever watches is told what happened, also when it could not be kept. No view left is no reason to stop working.
         let _ = self.views.send(event);
-        Ok(())
+        kept
     }
 }
 
@@ -69,130 +96,218 @@ impl Progress for StepProgress {
     }
 }
 
-/// Runs the plan to its end, the first failure or cancellation. Only errors of the journal itself are `Err`.
-pub async fn run(
-    plan: &Plan,
-    steps: &Steps,
-    journal: Journal,
-    views: UnboundedSender<Event>,
-    cancel: CancellationToken,
-) -> Result<Outcome> {
-    let history = journal.history();
-    let recorder = Arc::new(Recorder {
-        journal: Mutex::new(journal),
-        views,
-    });
-    recorder.record(Body::RunStarted {
-        format: FORMAT,
-        plan: plan.clone(),
-    })?;
-    let behind = behind_point_of_no_return(plan, &history);
+/// One step at work.
+struct Work {
+    id: StepId,
+    step: Arc<dyn Step>,
+    recorder: Arc<Recorder>,
+    owner: Arc<dyn Owner>,
+    learn: Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>,
+}
 
-    let mut open: Vec<StepSpec> = plan.steps.clone();
-    let mut done: BTreeSet<StepId> = BTreeSet::new();
-    let mut running: JoinSet<(StepId, Result<()>)> = JoinSet::new();
-    let outcome = loop {
-        let (ready, rest): (Vec<_>, Vec<_>) = open
-            .into_iter()
-            .partition(|s| s.needs.iter().all(|n| done.contains(n)));
-        open = rest;
-        for spec in ready {
-            if behind.contains(&spec.id) {
-                recorder.record(Body::StepDone {
-                    step: spec.id.clone(),
-                    evidence: "done before the point of no return".into(),
-                    already: true,
-                })?;
-                running.spawn(async move { (spec.id, Ok(())) });
-                continue;
-            }
-            let Some(step) = steps.get(&spec.id).cloned() else {
-                return Err(Error::new(
-                    Kind::Internal,
-                    format!("step `{}` is planned but not registered", spec.id),
-                ));
-            };
-            let recorder = recorder.clone();
-            running.spawn(async move {
-                let result = work(&spec.id, step.as_ref(), &recorder).await;
-                (spec.id, result)
-            });
-        }
-        let next = tokio::select! {
-            biased;
-            () = cancel.cancelled() => break Outcome::Interrupted,
-            next = running.join_next() => next,
+impl Run<'_> {
+    /// Runs the plan to its end, the first failure or cancellation.
+    pub async fn go(
+        &self,
+        journal: Journal,
+        views: UnboundedSender<Event>,
+        cancel: CancellationToken,
+    ) -> Outcome {
+        let recorder = Arc::new(Recorder {
+            journal: Mutex::new(journal),
+            views,
+            clock: self.clock.clone(),
+        });
+        let begun = recorder.record(Body::RunStarted {
+            format: FORMAT,
+            plan: self.plan.clone(),
+        });
+        let mut running = JoinSet::new();
+        let outcome = match begun {
+            Ok(()) => self.schedule(&recorder, &mut running, &cancel).await,
+            Err(error) => Outcome::Failed("journal".into(), error),
         };
-        match next {
-            None => break Outcome::Success,
-            Some(Ok((id, Ok(())))) => {
-                done.insert(id);
+        // Steps may be stopped anywhere; they observe first when they are started again.
+        running.shutdown().await;
+        let word = match &outcome {
+            Outcome::Success => "success",
+            Outcome::Failed(..) => "failed",
+            Outcome::Interrupted => "interrupted",
+        };
+        let ended = recorder.record(Body::RunEnded {
+            outcome: word.into(),
+        });
+        match (outcome, ended) {
+            (Outcome::Success, Err(error)) => Outcome::Failed("journal".into(), error),
+            (outcome, _) => outcome,
+        }
+    }
+
+    async fn schedule(
+        &self,
+        recorder: &Arc<Recorder>,
+        running: &mut JoinSet<(StepId, Result<()>)>,
+        cancel: &CancellationToken,
+    ) -> Outcome {
+        let mut open: Vec<StepSpec> = self.plan.steps.clone();
+        let mut done: BTreeSet<StepId> = BTreeSet::new();
+        loop {
+            let (ready, rest): (Vec<_>, Vec<_>) = open
+                .into_iter()
+                .partition(|s| s.needs.iter().all(|n| done.contains(n)));
+            open = rest;
+            for spec in ready {
+                if let Err(error) = self.start(&spec.id, recorder, running) {
+                    return Outcome::Failed(spec.id, error);
+                }
             }
-            Some(Ok((id, Err(error)))) => {
-                recorder.record(Body::StepFailed {
-                    step: id.clone(),
-                    error: error.line(),
-                })?;
-                break Outcome::Failed(id, error);
-            }
-            Some(Err(e)) => {
-                break Outcome::Failed(
-                    "engine".into(),
-                    Error::new(Kind::Internal, "a step ended abnormally").because(&e),
-                );
+            let next = tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Outcome::Interrupted,
+                next = running.join_next() => next,
+            };
+            match next {
+                None if open.is_empty() => return Outcome::Success,
+                None => return Outcome::Failed("engine".into(), unfinished(&open, &done)),
+                Some(Ok((id, Ok(())))) => {
+                    done.insert(id);
+                }
+                Some(Ok((id, Err(error)))) => {
+                    // If it cannot be kept that it failed, that it was not done is kept all the same.
+                    let _ = recorder.record(Body::StepFailed {
+                        step: id.clone(),
+                        error: error.line(),
+                    });
+                    return Outcome::Failed(id, error);
+                }
+                Some(Err(e)) => {
+                    return Outcome::Failed(
+                        "engine".into(),
+                        Error::new(Kind::Internal, "a step ended abnormally").because(&e),
+                    );
+                }
             }
         }
-    };
-    // Steps may be stopped anywhere; they observe first when they are started again.
-    running.shutdown().await;
-    let word = match &outcome {
-        Outcome::Success => "success",
-        Outcome::Failed(..) => "failed",
-        Outcome::Interrupted => "interrupted",
-    };
-    recorder.record(Body::RunEnded {
-        outcome: word.into(),
-    })?;
-    Ok(outcome)
-}
+    }
 
-/// Steps that must not be looked at again: once a point of no return was begun, what led to it may be gone on purpose.
-fn behind_point_of_no_return(plan: &Plan, history: &History) -> BTreeSet<StepId> {
-    plan.steps
-        .iter()
-        .filter(|s| s.point_of_no_return && history.started.contains(&s.id))
-        .flat_map(|s| {
-            let mut behind = plan.ancestors(&s.id);
-            if history.done.contains(&s.id) {
-                behind.insert(s.id.clone());
-            }
-            behind
-        })
-        .filter(|id| history.done.contains(id))
-        .collect()
-}
-
-async fn work(id: &StepId, step: &dyn Step, recorder: &Arc<Recorder>) -> Result<()> {
-    let progress = StepProgress {
-        recorder: recorder.clone(),
-        step: id.clone(),
-    };
-    let (evidence, already) = match step.observe(&progress).await? {
-        Observation::Done(evidence) => (evidence, true),
-        Observation::Missing(why) => {
-            recorder.record(Body::StepStarted {
+    fn start(
+        &self,
+        id: &StepId,
+        recorder: &Arc<Recorder>,
+        running: &mut JoinSet<(StepId, Result<()>)>,
+    ) -> Result<()> {
+        let id = id.clone();
+        if self.behind.contains(&id) {
+            recorder.record(Body::StepDone {
                 step: id.clone(),
+                evidence: "done before the point of no return".into(),
+                already: true,
+                output: None,
+            })?;
+            running.spawn(async move { (id, Ok(())) });
+            return Ok(());
+        }
+        let step = self.steps.get(&id).cloned().ok_or_else(|| {
+            let what = format!("step `{id}` is planned but not registered");
+            Error::new(Kind::Internal, what).state("nothing of it was begun")
+        })?;
+        let work = Work {
+            id: id.clone(),
+            step,
+            recorder: recorder.clone(),
+            owner: self.owner.clone(),
+            learn: self.learn.clone(),
+        };
+        running.spawn(async move { (id, work.run().await) });
+        Ok(())
+    }
+}
+
+/// The error for a plan whose steps wait for what will never come.
+fn unfinished(open: &[StepSpec], done: &BTreeSet<StepId>) -> Error {
+    let waits: Vec<String> = open
+        .iter()
+        .map(|s| {
+            let needs: Vec<&str> = s
+                .needs
+                .iter()
+                .filter(|n| !done.contains(*n))
+                .map(|n| n.0.as_str())
+                .collect();
+            format!("`{}` waits for `{}`", s.id, needs.join("`, `"))
+        })
+        .collect();
+    Error::new(
+        Kind::Internal,
+        "the plan cannot be finished: steps need what no step brings",
+    )
+    .because(waits.join("; "))
+    .state("what could be done is done and kept")
+}
+
+impl Work {
+    /// Works until the step is done. Where something does not answer for a while, it looks again from the beginning: what the
+    /// answer would have been is not known.
+    async fn run(&self) -> Result<()> {
+        let progress = StepProgress {
+            recorder: self.recorder.clone(),
+            step: self.id.clone(),
+        };
+        let mut begun = false;
+        let mut blind = None;
+        let mut attempts = 0;
+        loop {
+            let error = match self.attempt(&progress, &mut begun, &mut blind).await {
+                Ok(proof) => return self.done(proof, !begun),
+                Err(error) if error.is_passing() => error,
+                Err(error) => return Err(error),
+            };
+            attempts += u32::from(begun);
+            let since = *blind.get_or_insert_with(|| self.recorder.clock.instant());
+            let now = self.recorder.clock.instant();
+            if now.duration_since(since) >= BLIND || attempts >= ATTEMPTS {
+                return Err(error);
+            }
+            progress.seen(&error.line());
+            self.recorder.clock.sleep(PAUSE).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        progress: &StepProgress,
+        begun: &mut bool,
+        blind: &mut Option<tokio::time::Instant>,
+    ) -> Result<Proof> {
+        let why = match self.step.observe(progress).await? {
+            Observation::Done(proof) => return Ok(proof),
+            Observation::Missing(why) => why,
+        };
+        *blind = None;
+        self.owner.may_change(&self.id).await?;
+        if !*begun {
+            self.recorder.record(Body::StepStarted {
+                step: self.id.clone(),
                 why,
             })?;
-            step.apply(&progress).await?;
-            (step.verify(&progress).await?, false)
+            *begun = true;
         }
-    };
-    recorder.record(Body::StepDone {
-        step: id.clone(),
-        evidence,
-        already,
-    })
+        self.step.apply(progress).await?;
+        self.step.verify(progress).await
+    }
+
+    fn done(&self, proof: Proof, already: bool) -> Result<()> {
+        self.recorder.record(Body::StepDone {
+            step: self.id.clone(),
+            evidence: proof.evidence,
+            already,
+            output: proof.output.clone(),
+        })?;
+        match &proof.output {
+            Some(output) => (self.learn)(output),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -10,6 +10,10 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::{
+    engine::{Alone, behind},
+    ports::clock::Wall,
+};
 
 /// A world of facts; each step makes one fact true.
 #[derive(Default)]
@@ -20,6 +24,9 @@ struct World {
     peak: AtomicUsize,
     fail: Mutex<Option<String>>,
     hang: AtomicBool,
+    /// Looks that find nobody to ask.
+    away: AtomicUsize,
+    learned: Mutex<Vec<Value>>,
 }
 
 struct Fake {
@@ -30,8 +37,15 @@ struct Fake {
 #[async_trait]
 impl Step for Fake {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
+        let away = &self.world.away;
+        if away
+            .try_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+            .is_ok()
+        {
+            return Err(Error::failed("nobody answers").passing());
+        }
         Ok(if self.world.facts.lock().unwrap().contains(&self.id) {
-            Observation::Done("there".into())
+            Observation::Done(Proof::with("there", serde_json::json!({"made": self.id})))
         } else {
             Observation::Missing("not there".into())
         })
@@ -75,14 +89,8 @@ fn plan(steps: &[(&str, &[&str])]) -> Plan {
     }
 }
 
-async fn go(
-    plan: &Plan,
-    world: &Arc<World>,
-    path: &std::path::Path,
-    cancel: CancellationToken,
-) -> Outcome {
-    let steps: Steps = plan
-        .steps
+fn steps(plan: &Plan, world: &Arc<World>) -> Steps {
+    plan.steps
         .iter()
         .map(|s| {
             (
@@ -93,11 +101,48 @@ async fn go(
                 }) as Arc<dyn Step>,
             )
         })
-        .collect();
-    let (tx, _rx) = unbounded_channel();
-    run(plan, &steps, Journal::open(path).unwrap(), tx, cancel)
+        .collect()
+}
+
+async fn go_part(
+    part: &Plan,
+    whole: &Plan,
+    world: &Arc<World>,
+    journal: Journal,
+    owner: Arc<dyn Owner>,
+    cancel: CancellationToken,
+) -> (Outcome, Vec<Event>) {
+    let (tx, mut rx) = unbounded_channel();
+    let learned = world.clone();
+    let run = Run {
+        plan: part,
+        steps: &steps(part, world),
+        behind: behind(whole, journal.history()),
+        owner,
+        clock: Arc::new(Wall),
+        learn: Arc::new(move |output| {
+            learned.learned.lock().unwrap().push(output.clone());
+            Ok(())
+        }),
+    };
+    let outcome = run.go(journal, tx, cancel).await;
+    let mut events = Vec::new();
+    while let Ok(event) = rx.try_recv() {
+        events.push(event);
+    }
+    (outcome, events)
+}
+
+async fn go(
+    plan: &Plan,
+    world: &Arc<World>,
+    path: &std::path::Path,
+    cancel: CancellationToken,
+) -> Outcome {
+    let journal = Journal::open(path).unwrap();
+    go_part(plan, plan, world, journal, Arc::new(Alone), cancel)
         .await
-        .unwrap()
+        .0
 }
 
 #[tokio::test]
@@ -195,4 +240,154 @@ async fn cancelling_ends_the_run_and_the_journal_says_so() {
             outcome: "interrupted".into()
         }
     );
+}
+
+#[tokio::test]
+async fn a_part_of_the_plan_knows_the_point_of_no_return_behind_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let whole = plan(&[("a", &[]), ("b", &["a"]), ("pivot", &["b"])]);
+    let world = Arc::new(World::default());
+    go(&whole, &world, &path, CancellationToken::new()).await;
+    world.facts.lock().unwrap().clear();
+    for until in ["a", "b", "pivot"] {
+        let part = whole.until(until).unwrap();
+        let journal = Journal::open(&path).unwrap();
+        let (outcome, _) = go_part(
+            &part,
+            &whole,
+            &world,
+            journal,
+            Arc::new(Alone),
+            CancellationToken::new(),
+        )
+        .await;
+        assert!(matches!(outcome, Outcome::Success));
+    }
+    assert_eq!(*world.applied.lock().unwrap(), ["a", "b", "pivot"]);
+}
+
+#[tokio::test]
+async fn a_plan_that_cannot_be_finished_is_no_success() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let p = plan(&[("a", &[]), ("b", &["nowhere"])]);
+    let world = Arc::new(World::default());
+    let Outcome::Failed(_, e) = go(&p, &world, &path, CancellationToken::new()).await else {
+        panic!("an unfinished plan is told as done")
+    };
+    assert!(e.line().contains("`b` waits for `nowhere`"), "{e}");
+    assert!(!Journal::open(&path).unwrap().history().complete);
+}
+
+#[tokio::test]
+async fn what_cannot_be_kept_is_told_to_the_views_all_the_same() {
+    use crate::ports::files::failing::{ENOSPC, Failing, Failure};
+    let p = plan(&[("a", &[]), ("b", &["a"])]);
+    let journal = |n, folder: &tempfile::TempDir| {
+        let files = Arc::new(Failing::at(n, Failure::Torn(ENOSPC)));
+        Journal::open_in(files, &folder.path().join("j")).unwrap()
+    };
+    // Begin, start and end of two steps, end.
+    for number in 0..6 {
+        let folder = tempfile::tempdir().unwrap();
+        let world = Arc::new(World::default());
+        let (outcome, events) = go_part(
+            &p,
+            &p,
+            &world,
+            journal(number, &folder),
+            Arc::new(Alone),
+            CancellationToken::new(),
+        )
+        .await;
+        let Outcome::Failed(_, e) = outcome else {
+            panic!("write {number} failed and nobody was told")
+        };
+        assert!(e.has_state(), "{e}");
+        assert!(
+            matches!(&events.last().unwrap().body, Body::RunEnded { .. }),
+            "write {number}"
+        );
+        // The disk has room again.
+        let path = folder.path().join("j");
+        assert!(matches!(
+            go(&p, &world, &path, CancellationToken::new()).await,
+            Outcome::Success
+        ));
+        assert_eq!(*world.applied.lock().unwrap(), ["a", "b"], "write {number}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_to_ask_is_waited_through_and_not_taken_for_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let p = plan(&[("a", &[])]);
+    let world = Arc::new(World::default());
+    world.facts.lock().unwrap().push("a".into());
+    world.away.store(60, Ordering::SeqCst);
+    assert!(matches!(
+        go(&p, &world, &path, CancellationToken::new()).await,
+        Outcome::Success
+    ));
+    assert!(world.applied.lock().unwrap().is_empty());
+    world.away.store(100_000, Ordering::SeqCst);
+    let outcome = go(&p, &world, &path, CancellationToken::new()).await;
+    assert!(matches!(outcome, Outcome::Failed(..)));
+}
+
+#[tokio::test]
+async fn who_is_not_the_owner_makes_nothing() {
+    struct Nobody;
+    #[async_trait]
+    impl Owner for Nobody {
+        async fn may_change(&self, _: &StepId) -> Result<()> {
+            Err(Error::new(Kind::Locked, "another run owns the cluster"))
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let p = plan(&[("a", &[]), ("b", &["a"])]);
+    let world = Arc::new(World::default());
+    world.facts.lock().unwrap().push("a".into());
+    let journal = Journal::open(&folder.path().join("j")).unwrap();
+    let (outcome, _) = go_part(
+        &p,
+        &p,
+        &world,
+        journal,
+        Arc::new(Nobody),
+        CancellationToken::new(),
+    )
+    .await;
+    let Outcome::Failed(at, e) = outcome else {
+        panic!("went on")
+    };
+    // What is there already needs no owner.
+    assert_eq!((at.0.as_str(), e.kind()), ("b", Kind::Locked));
+    assert!(world.applied.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn outputs_are_learned_as_soon_as_they_are_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let p = plan(&[("a", &[]), ("b", &["a"])]);
+    let world = Arc::new(World::default());
+    go(&p, &world, &path, CancellationToken::new()).await;
+    let kept: Vec<Value> = Journal::open(&path)
+        .unwrap()
+        .history()
+        .outputs
+        .iter()
+        .map(|(_, v)| v.clone())
+        .collect();
+    assert_eq!(
+        kept,
+        [
+            serde_json::json!({"made": "a"}),
+            serde_json::json!({"made": "b"})
+        ]
+    );
+    assert_eq!(*world.learned.lock().unwrap(), kept);
 }

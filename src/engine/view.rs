@@ -109,6 +109,7 @@ impl RunView {
                 step,
                 evidence,
                 already,
+                ..
             } => {
                 let s = self.steps.entry(step.clone()).or_default();
                 s.state = State::Done;
@@ -182,7 +183,7 @@ mod tests {
         let at = |s: i64| Timestamp::from_second(s).unwrap();
         let mut events = vec![Event {
             at: at(0),
-            body: Body::RunStarted { format: 1, plan },
+            body: Body::RunStarted { format: 2, plan },
         }];
         for (id, from, to) in [("a", 0, 2), ("b", 2, 3), ("c", 2, 9), ("d", 9, 10)] {
             events.push(Event {
@@ -198,6 +199,7 @@ mod tests {
                     step: id.into(),
                     evidence: String::new(),
                     already: false,
+                    output: None,
                 },
             });
         }

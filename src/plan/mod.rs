@@ -343,7 +343,7 @@ pub fn bootstrap(document: &ManagementCluster, catalog: &Catalog) -> Result<Plan
         mctl: VERSION.into(),
         hash: String::new(),
         kubernetes_version: version,
-        steps: ordered(steps),
+        steps: ordered(steps)?,
         images: images.into_iter().collect(),
     };
     plan.hash = hash(document, catalog, &plan)?;
@@ -361,7 +361,7 @@ fn hash(document: &ManagementCluster, catalog: &Catalog, plan: &Plan) -> Result<
 }
 
 /// Orders steps so that each comes after what it needs, keeping the given order otherwise.
-fn ordered(mut open: Vec<StepSpec>) -> Vec<StepSpec> {
+fn ordered(mut open: Vec<StepSpec>) -> Result<Vec<StepSpec>> {
     let mut done: Vec<StepSpec> = Vec::with_capacity(open.len());
     while let Some(i) = open
         .iter()
@@ -369,8 +369,16 @@ fn ordered(mut open: Vec<StepSpec>) -> Vec<StepSpec> {
     {
         done.push(open.remove(i));
     }
-    debug_assert!(open.is_empty(), "cycle or unknown step: {open:?}");
-    done
+    if open.is_empty() {
+        return Ok(done);
+    }
+    let left: Vec<String> = open.iter().map(|s| s.id.to_string()).collect();
+    Err(Error::new(
+        Kind::Internal,
+        "the plan has steps that need each other, or what no step brings",
+    )
+    .because(left.join(", "))
+    .state("nothing was changed"))
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::process::{Command, Output, Processes};
 use crate::{Error, Kind, Result, error::Context};
 
+/// How long an image archive may take to load.
+const LOADING: Duration = Duration::from_secs(1200);
 /// How often a removal that another process began is looked at, four times a second.
 const REMOVAL_LOOKS: usize = 240;
 /// Label on everything that mctl makes in an engine; its value is the cluster's name.
@@ -257,7 +259,9 @@ impl Docker {
         &self,
         write: impl FnOnce(&mut dyn Write) -> Result<()> + Send + 'static,
     ) -> Result<()> {
-        let command = self.environment(Command::new("docker", ["load", "--quiet"]));
+        let command = self
+            .environment(Command::new("docker", ["load", "--quiet"]))
+            .within(LOADING);
         self.processes
             .feed(&command, Box::new(write))
             .await?

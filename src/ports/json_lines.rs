@@ -1,15 +1,13 @@
 //! Records as lines of JSON in a file, each on disk before anybody acts on it: the form of every journal. Must not know what they mean.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
-    io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::files::read_optional;
+use super::files::{Disk, Files, Lock, Told};
 use crate::{Error, Kind, Result, error::Context};
 
 /// A record, and what a user has to be told about files of such records.
@@ -32,56 +30,60 @@ pub trait Record: Clone + Serialize + DeserializeOwned {
 }
 
 /// An open file.
-#[derive(Debug)]
 pub struct JsonLines<R> {
+    files: Arc<dyn Files>,
     path: PathBuf,
-    file: File,
+    _lock: Option<Lock>,
     records: Vec<R>,
-    /// Length of the file up to the end of the last record.
+    /// Length of the file up to the end of the last record; what is behind goes with the next one.
     whole: u64,
-    /// True when there may be more than that, because a record could not be written.
-    torn: bool,
+}
+
+impl<R> std::fmt::Debug for JsonLines<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JsonLines")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<R: Record> JsonLines<R> {
-    /// Opens or makes the file. A last line torn by a crash is cut off; damage elsewhere is an error.
+    /// Opens a file on the host's disk.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::open_in(Arc::new(Disk), path)
+    }
+
+    /// Opens the file; the first record makes it. A last line torn by a crash is left out; damage elsewhere is an error.
+    pub fn open_in(files: Arc<dyn Files>, path: &Path) -> Result<Self> {
         let what = || format!("cannot open the {} {}", R::FILE, path.display());
-        let mut file = OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(path)
-            .context(what)?;
-        if let Some(locked) = R::LOCKED {
-            lock(&file, path, locked, what)?;
-        }
-        let mut text = Vec::new();
-        file.read_to_end(&mut text).context(what)?;
+        let lock = match R::LOCKED {
+            None => None,
+            Some(locked) => Some(files.lock(path).context(what)?.ok_or_else(|| {
+                Error::new(Kind::Locked, locked)
+                    .at(path.display().to_string())
+                    .fix("wait until it ends, or stop it and run the same command again")
+                    .state("nothing was changed")
+            })?),
+        };
+        let text = files.content(path)?.unwrap_or_default();
         let (records, whole) = parse(&text, path)?;
-        if whole < text.len() {
-            file.set_len(whole as u64).context(what)?;
-            file.seek(SeekFrom::End(0)).context(what)?;
-            file.sync_all().context(what)?;
-        }
-        // The file's name must survive a crash as well as its content.
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        File::open(folder.unwrap_or(Path::new(".")))
-            .and_then(|f| f.sync_all())
-            .context(what)?;
         Ok(Self {
+            files,
             path: path.to_owned(),
-            file,
+            _lock: lock,
             records,
             whole: whole as u64,
-            torn: false,
         })
     }
 
     /// Records of a file without opening it for writing; none if there is no file.
     pub fn read(path: &Path) -> Result<Vec<R>> {
-        let text = read_optional(path)?.unwrap_or_default();
+        Self::read_in(&Disk, path)
+    }
+
+    /// Records of a file without opening it for writing; none if there is no file.
+    pub fn read_in(files: &dyn Files, path: &Path) -> Result<Vec<R>> {
+        let text = files.content(path)?.unwrap_or_default();
         Ok(parse(&text, path)?.0)
     }
 
@@ -95,34 +97,13 @@ impl<R: Record> JsonLines<R> {
         let what = || format!("cannot write to the {} {}", R::FILE, self.path.display());
         let mut line = serde_json::to_vec(record).context(what)?;
         line.push(b'\n');
-        let result = (|| {
-            if self.torn {
-                self.file.set_len(self.whole)?;
-            }
-            self.torn = true;
-            self.file.write_all(&line)?;
-            self.file.sync_data()
-        })();
-        result.context(what).map_err(R::unwritten)?;
-        self.torn = false;
+        self.files
+            .append(&self.path, self.whole, &line)
+            .context(what)
+            .map_err(R::unwritten)?;
         self.whole += line.len() as u64;
         self.records.push(record.clone());
         Ok(())
-    }
-}
-
-fn lock(
-    file: &File,
-    path: &Path,
-    locked: &'static str,
-    what: impl FnOnce() -> String,
-) -> Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(TryLockError::WouldBlock) => Err(Error::new(Kind::Locked, locked)
-            .at(path.display().to_string())
-            .fix("wait until it ends, or stop it and run the same command again")),
-        Err(TryLockError::Error(e)) => Err(e).context(what),
     }
 }
 
@@ -149,6 +130,7 @@ fn parse<R: Record>(text: &[u8], path: &Path) -> Result<(Vec<R>, usize)> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::files::failing::{EIO, ENOSPC, Failing, Failure};
     use super::*;
 
     impl Record for u32 {
@@ -165,17 +147,31 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_written_whole_goes_before_the_next_record() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("list");
-        let mut lines = JsonLines::<u32>::open(&path).unwrap();
-        lines.append(&1).unwrap();
-        // As a full disk leaves it.
-        lines.file.write_all(b"[2, ").unwrap();
-        lines.torn = true;
-        lines.append(&3).unwrap();
-        assert_eq!(lines.records(), [1, 3]);
-        assert_eq!(JsonLines::<u32>::read(&path).unwrap(), [1, 3]);
+    fn a_write_that_fails_loses_no_record_and_leaves_no_part() {
+        for failure in [
+            Failure::Nothing(EIO),
+            Failure::Torn(EIO),
+            Failure::Nothing(ENOSPC),
+            Failure::Torn(ENOSPC),
+        ] {
+            for number in 0..3 {
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join("list");
+                let files: Arc<dyn Files> = Arc::new(Failing::at(number, failure));
+                let mut lines = JsonLines::<u32>::open_in(files, &path).unwrap();
+                let mut kept = Vec::new();
+                for n in 0..4 {
+                    if lines.append(&n).is_ok() {
+                        kept.push(n);
+                    }
+                    // What a crash right now would leave.
+                    assert_eq!(JsonLines::<u32>::read(&path).unwrap(), kept, "{failure:?}");
+                }
+                assert_eq!(kept.len(), 3, "{failure:?} at {number}");
+                assert_eq!(lines.records(), kept);
+                assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 3);
+            }
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub(super) async fn show(mut events: UnboundedReceiver<Event>) -> RunView {
                 step,
                 evidence,
                 already,
+                ..
             } => {
                 total.inc(1);
                 let took = view.steps.get(step).map_or(0.0, |s| s.took().as_secs_f64());

@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::{
     engine::{
         event::Event,
-        journal::History,
+        replay::History,
         view::{RunView, State},
     },
     plan::{StepId, id},
@@ -155,6 +155,7 @@ mod tests {
             step: step.into(),
             evidence: String::new(),
             already: false,
+            output: None,
         }
     }
 

@@ -80,6 +80,7 @@ fn line(view: &RunView, event: &Event) -> Option<String> {
             step,
             evidence,
             already,
+            ..
         } => {
             let took = view.steps.get(step).map_or(0.0, |s| s.took().as_secs_f64());
             let how = if *already {

@@ -8,18 +8,22 @@ use serde_json::{Value, json};
 
 use super::{
     seed::{object, wait_for_workloads, workloads_ready},
-    shared::{FLUX, ORGANIZATION, STALL, Shared, cluster_kind, helm_release_kind, kind},
+    shared::{STALL, Shared},
     state::MANAGEMENT,
 };
 use crate::{
     Error, Kind, Result,
     catalog::{Component, Target},
-    engine::{Observation, Step},
+    engine::{Observation, Proof, Step},
     environment::Endpoint,
     ports::{
-        files,
+        Seen,
+        files::Told,
         kubernetes::{
-            Cluster, Pending, Progress, condition,
+            Cluster, Pending, Progress, Wait, gvk, kind,
+            kinds::{CLUSTER, HELM_RELEASE, MACHINE, NODE, SECRET},
+            met,
+            names::{ORGANIZATION, PLATFORM_FLUX},
             objects::{name, secret_text},
             poll,
         },
@@ -34,35 +38,37 @@ pub struct ControlPlane(pub Arc<Shared>);
 impl Step for ControlPlane {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let shared = &self.0;
-        let environment = shared.environment()?;
+        let environment = shared.environment();
         let objects = render::cluster(shared.context(&environment))?;
         let temporary = shared.temporary().await?;
+        let mut cluster = None;
         for o in &objects {
             let found = temporary
-                .get(
-                    &crate::ports::kubernetes::gvk(o)?,
-                    o.metadata.namespace.as_deref(),
-                    o.metadata.name.as_deref().unwrap_or_default(),
-                )
-                .await;
-            // An unknown kind means that nothing was applied yet.
-            if !matches!(found, Ok(Some(_))) {
-                return Ok(Observation::Missing(format!(
-                    "{} {} to apply",
-                    crate::ports::kubernetes::kind(o),
-                    o.metadata.name.as_deref().unwrap_or_default()
-                )));
+                .get(&gvk(o)?, o.metadata.namespace.as_deref(), name(o))
+                .await?;
+            if found.is_none() {
+                let why = format!("{} {} to apply", kind(o), name(o));
+                return Ok(Observation::Missing(why));
+            }
+            if kind(o) == CLUSTER.kind {
+                cluster = found;
             }
         }
-        if environment.control_plane_endpoint.is_none()
-            || shared.state.kubeconfig(MANAGEMENT)?.is_none()
-        {
-            return Ok(Observation::Missing(
-                "the API server's address is not known yet".into(),
-            ));
-        }
+        let endpoint = match endpoint(cluster.as_ref()) {
+            Ok(endpoint) if shared.state.kubeconfig(MANAGEMENT)?.is_some() => endpoint,
+            Ok(_) => {
+                return Ok(Observation::Missing(
+                    "the API server's kubeconfig is not here yet".into(),
+                ));
+            }
+            Err(why) => return Ok(Observation::Missing(why)),
+        };
+        // An API server that does not answer is one that is not up yet.
         Ok(match first_node(shared).await {
-            Ok(name) => Observation::Done(format!("API server answers; node {name} registered")),
+            Ok(name) => Observation::Done(Proof::with(
+                format!("API server answers; node {name} registered"),
+                json!({"controlPlaneEndpoint": endpoint}),
+            )),
             Err(why) => Observation::Missing(why),
         })
     }
@@ -70,7 +76,7 @@ impl Step for ControlPlane {
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let shared = &self.0;
         let temporary = shared.temporary().await?;
-        let environment = shared.environment()?;
+        let environment = shared.environment();
         let namespace = object(
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ORGANIZATION}}),
         )?;
@@ -79,9 +85,9 @@ impl Step for ControlPlane {
             .apply_all(&render::cluster(shared.context(&environment))?, progress)
             .await?;
 
-        let endpoint = temporary
+        temporary
             .wait(
-                &cluster_kind(),
+                &CLUSTER.gvk(),
                 Some(ORGANIZATION),
                 shared.name(),
                 STALL,
@@ -89,13 +95,10 @@ impl Step for ControlPlane {
                 endpoint,
             )
             .await?;
-        shared
-            .state
-            .update_environment(|e| e.control_plane_endpoint = Some(endpoint))?;
         let secret = format!("{}-kubeconfig", shared.name());
         let kubeconfig = temporary
             .wait(
-                &kind("", "v1", "Secret"),
+                &SECRET.gvk(),
                 Some(ORGANIZATION),
                 &secret,
                 STALL,
@@ -106,11 +109,19 @@ impl Step for ControlPlane {
                 },
             )
             .await?;
-        files::write_private(&shared.state.file(MANAGEMENT), kubeconfig.as_bytes())?;
+        shared
+            .state
+            .files()
+            .keep(&shared.state.file(MANAGEMENT), kubeconfig.as_bytes())?;
 
         // The API server cannot be watched before it answers.
-        let pause = Duration::from_millis(250);
-        poll("the first control-plane machine", STALL, pause, progress, || async {
+        let wait = Wait {
+            what: "the first control-plane machine",
+            stall: STALL,
+            pause: Duration::from_millis(250),
+            progress,
+        };
+        poll(wait, || async {
             Ok(match first_node(shared).await {
                 Ok(_) => Ok(()),
                 Err(why) => Err(control_plane_message(temporary).await.unwrap_or(why)),
@@ -135,7 +146,7 @@ fn endpoint(cluster: Option<&DynamicObject>) -> Result<Endpoint, String> {
             host: host.to_owned(),
             port,
         }),
-        _ => Err(condition(cluster, "InfrastructureReady")
+        _ => Err(met(cluster, "InfrastructureReady")
             .err()
             .unwrap_or_else(|| "the Cluster has no endpoint yet".into())),
     }
@@ -143,32 +154,26 @@ fn endpoint(cluster: Option<&DynamicObject>) -> Result<Endpoint, String> {
 
 async fn first_node(shared: &Shared) -> Result<String, String> {
     let management = shared.management().await.map_err(|e| e.line())?;
-    let nodes = tokio::time::timeout(
-        Duration::from_secs(3),
-        management.list(&kind("", "v1", "Node"), None, None),
-    )
-    .await
-    .map_err(|_| "the API server does not answer yet".to_owned())?
-    .map_err(|e| e.line())?;
-    let node = nodes
-        .unwrap_or_default()
-        .into_iter()
-        .next()
-        .ok_or("no Node is registered yet")?;
-    Ok(node.metadata.name.unwrap_or_default())
+    let gvk = NODE.gvk();
+    let look = management.look_at_all(&gvk, None, None);
+    let nodes = match tokio::time::timeout(Duration::from_secs(3), look).await {
+        Ok(Seen::Is(nodes)) => nodes,
+        Ok(Seen::Absent) => vec![],
+        Ok(Seen::Unknown(e)) => return Err(e.line()),
+        Err(_) => return Err("the API server does not answer yet".to_owned()),
+    };
+    let node = nodes.first().ok_or("no Node is registered yet")?;
+    Ok(name(node).to_owned())
 }
 
 /// What Cluster API says of the machines, for the user.
 async fn control_plane_message(temporary: &Cluster) -> Option<String> {
     let machines = temporary
-        .list(
-            &kind("cluster.x-k8s.io", "v1beta2", "Machine"),
-            Some(ORGANIZATION),
-            None,
-        )
+        .look_at_all(&MACHINE.gvk(), Some(ORGANIZATION), None)
         .await
+        .known()
         .ok()??;
-    machines.iter().find_map(|m| condition(m, "Ready").err())
+    machines.iter().find_map(|m| met(m, "Ready").err())
 }
 
 /// An add-on that Flux installs from the temporary cluster into the new one.
@@ -194,7 +199,7 @@ impl Addon {
     }
 
     fn objects(&self) -> Result<Vec<DynamicObject>> {
-        let environment = self.shared.environment()?;
+        let environment = self.shared.environment();
         Ok(render::component(
             self.shared.context(&environment),
             self.component()?,
@@ -205,12 +210,14 @@ impl Addon {
 
     /// Suspends the release and sees it suspended: from now on the new cluster's Flux is its only writer.
     async fn let_go(&self, temporary: &Cluster, progress: &dyn Progress) -> Result<()> {
-        let kind = helm_release_kind();
+        let gvk = HELM_RELEASE.gvk();
         let patch = json!({"spec": {"suspend": true}});
         temporary
-            .merge(&kind, Some(FLUX), &self.component, &patch, progress)
+            .merge(&gvk, Some(PLATFORM_FLUX), &self.component, &patch, progress)
             .await?;
-        let seen = temporary.get(&kind, Some(FLUX), &self.component).await?;
+        let seen = temporary
+            .get(&gvk, Some(PLATFORM_FLUX), &self.component)
+            .await?;
         seen.as_ref()
             .map_or_else(|| Err("it is gone".to_owned()), suspended)
             .map_err(|why| {
@@ -228,19 +235,16 @@ impl Step for Addon {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let component = self.component()?;
         let temporary = self.shared.temporary().await?;
-        let release = match temporary
-            .get(&helm_release_kind(), Some(FLUX), &self.component)
-            .await
-        {
-            Ok(Some(release)) => release,
-            Ok(None) | Err(_) => {
-                return Ok(Observation::Missing(format!(
-                    "HelmRelease {} is not there",
-                    self.component
-                )));
-            }
+        let release = temporary
+            .get(&HELM_RELEASE.gvk(), Some(PLATFORM_FLUX), &self.component)
+            .await?;
+        let Some(release) = release else {
+            return Ok(Observation::Missing(format!(
+                "HelmRelease {} is not there",
+                self.component
+            )));
         };
-        if let Err(why) = condition(&release, "Ready").and_then(|()| suspended(&release)) {
+        if let Err(why) = met(&release, "Ready").and_then(|()| suspended(&release)) {
             return Ok(Observation::Missing(why));
         }
         let management = self.shared.management().await?;
@@ -248,7 +252,7 @@ impl Step for Addon {
         if let Err(why) = workloads_ready(management, &workloads).await? {
             return Ok(Observation::Missing(why));
         }
-        Ok(Observation::Done(format!(
+        Ok(Observation::done(format!(
             "HelmRelease {} ready and suspended here, {} workloads ready",
             self.component,
             workloads.len()
@@ -260,7 +264,7 @@ impl Step for Addon {
         let temporary = self.shared.temporary().await?;
         let name = format!("{}-kubeconfig", self.shared.name());
         let secret = temporary
-            .get(&kind("", "v1", "Secret"), Some(ORGANIZATION), &name)
+            .get(&SECRET.gvk(), Some(ORGANIZATION), &name)
             .await?;
         let kubeconfig = secret
             .as_ref()
@@ -270,21 +274,21 @@ impl Step for Addon {
             })?;
         // Flux reads a kubeconfig only from the HelmRelease's own namespace; this copy ends with the temporary cluster.
         let copy = object(json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": FLUX},
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": PLATFORM_FLUX},
             "stringData": {"value": kubeconfig},
         }))?;
         temporary.apply(&copy, progress).await?;
         temporary.apply_all(&self.objects()?, progress).await?;
         temporary
             .wait(
-                &helm_release_kind(),
-                Some(FLUX),
+                &HELM_RELEASE.gvk(),
+                Some(PLATFORM_FLUX),
                 &self.component,
                 STALL,
                 progress,
                 |o| match o {
                     None => Err(format!("HelmRelease {}: not there yet", self.component)),
-                    Some(o) => condition(o, "Ready"),
+                    Some(o) => met(o, "Ready"),
                 },
             )
             .await?;
@@ -315,11 +319,7 @@ impl Machines {
     async fn pending(&self) -> Result<Result<String, String>> {
         let temporary = self.0.temporary().await?;
         let machines = temporary
-            .list(
-                &kind("cluster.x-k8s.io", "v1beta2", "Machine"),
-                Some(ORGANIZATION),
-                None,
-            )
+            .list(&MACHINE.gvk(), Some(ORGANIZATION), None)
             .await?
             .unwrap_or_default();
         let with_node = machines
@@ -334,7 +334,7 @@ impl Machines {
         if machines.len() != self.wanted() || with_node != machines.len() {
             let why = machines
                 .iter()
-                .find_map(|m| condition(m, "Ready").err())
+                .find_map(|m| met(m, "Ready").err())
                 .unwrap_or_default();
             return Ok(Err(format!(
                 "{with_node} of {} machines have their node; {why}",
@@ -342,12 +342,12 @@ impl Machines {
             )));
         }
         let cluster = temporary
-            .get(&cluster_kind(), Some(ORGANIZATION), self.0.name())
+            .get(&CLUSTER.gvk(), Some(ORGANIZATION), self.0.name())
             .await?;
         if let Err(why) = cluster
             .as_ref()
             .map_or(Err("the Cluster is not there".to_owned()), |c| {
-                condition(c, "ControlPlaneInitialized")
+                met(c, "ControlPlaneInitialized")
             })
         {
             return Ok(Err(why));
@@ -356,10 +356,10 @@ impl Machines {
             .0
             .management()
             .await?
-            .list(&kind("", "v1", "Node"), None, None)
+            .list(&NODE.gvk(), None, None)
             .await?
             .unwrap_or_default();
-        if let Some(why) = nodes.iter().find_map(|n| condition(n, "Ready").err()) {
+        if let Some(why) = nodes.iter().find_map(|n| met(n, "Ready").err()) {
             return Ok(Err(why));
         }
         Ok(Ok(format!(
@@ -373,14 +373,19 @@ impl Machines {
 impl Step for Machines {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         Ok(match self.pending().await? {
-            Ok(evidence) => Observation::Done(evidence),
+            Ok(evidence) => Observation::done(evidence),
             Err(why) => Observation::Missing(why),
         })
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
-        let pause = Duration::from_millis(400);
-        poll("the set of machines", STALL, pause, progress, || self.pending())
+        let wait = Wait {
+            what: "the set of machines",
+            stall: STALL,
+            pause: Duration::from_millis(400),
+            progress,
+        };
+        poll(wait, || self.pending())
             .await
             .map(drop)
             .map_err(|e| e.fix("look at the Machines in the temporary cluster, mend the cause, then run the same command again"))

@@ -9,22 +9,23 @@ use serde_json::json;
 use super::{
     in_cluster::{Basis, Found},
     seed::{Set, object},
-    shared::{FLUX, MANAGER_NAMESPACE, ORGANIZATION, STALL, Shared, cluster_kind, kind},
+    shared::{STALL, Shared},
 };
 use crate::{
     Error, GROUP, Kind, Result,
     catalog::Target,
-    engine::{Observation, Step},
+    engine::{Observation, Proof, Step},
     ports::kubernetes::{
-        Board, Pending, Progress, condition,
+        Board, Pending, Progress, Wait, kind,
+        kinds::{CLUSTER, CONFIG_MAP, KUSTOMIZATION, MANAGEMENT_CLUSTER, POD},
+        met,
+        names::{AUTHORITY, ENVIRONMENT, MANAGER, NAMESPACE, ORGANIZATION, PLATFORM_FLUX},
         objects::{Readiness, flux, name, same_revision, text},
         poll,
     },
     verify,
 };
 
-/// Name of the manager's component, Deployment, Service and lease.
-const MANAGER: &str = "mctl";
 /// Labels of its pods.
 const SELECTOR: &str = "app.kubernetes.io/name=mctl";
 /// Marker of its applied objects.
@@ -44,11 +45,7 @@ impl Step for Manager {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let management = self.0.management().await?;
         let environment = management
-            .get(
-                &kind("", "v1", "ConfigMap"),
-                Some(MANAGER_NAMESPACE),
-                "mctl-environment",
-            )
+            .get(&CONFIG_MAP.gvk(), Some(NAMESPACE), ENVIRONMENT)
             .await?;
         if environment.is_none() {
             return Ok(Observation::Missing(
@@ -62,18 +59,14 @@ impl Step for Manager {
             ));
         }
         let pods = management
-            .list(
-                &kind("", "v1", "Pod"),
-                Some(MANAGER_NAMESPACE),
-                Some(SELECTOR),
-            )
+            .list(&POD.gvk(), Some(NAMESPACE), Some(SELECTOR))
             .await?
             .unwrap_or_default();
         Ok(match running(pods.first()) {
-            Ok(name) if basis.handed_over => Observation::Done(format!(
+            Ok(name) if basis.handed_over => Observation::done(format!(
                 "{name} runs; what the cluster itself says is in force"
             )),
-            Ok(name) => Observation::Done(format!("{name} runs and waits for the document")),
+            Ok(name) => Observation::done(format!("{name} runs and waits for the document")),
             Err(why) => Observation::Missing(why),
         })
     }
@@ -87,9 +80,9 @@ impl Step for Manager {
             Error::new(Kind::Internal, "the environment cannot be written").because(&e)
         })?;
         let beside = [
-            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": MANAGER_NAMESPACE}}),
-            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mctl-environment", "namespace": MANAGER_NAMESPACE}, "data": {"environment.json": environment}}),
-            json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "mctl-ca", "namespace": MANAGER_NAMESPACE}, "stringData": {"tls.crt": authority.certificate, "tls.key": authority.key()}}),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": ENVIRONMENT, "namespace": NAMESPACE}, "data": {"environment.json": environment}}),
+            json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": AUTHORITY, "namespace": NAMESPACE}, "stringData": {"tls.crt": authority.certificate, "tls.key": authority.key()}}),
         ];
         let beside: Vec<_> = beside.into_iter().map(object).collect::<Result<_>>()?;
         management.apply_all(&beside, progress).await?;
@@ -97,14 +90,17 @@ impl Step for Manager {
             .apply(management, &authority, MARKER, progress)
             .await?;
         // It gets ready only with the document; until then it is enough that it runs.
-        let pause = Duration::from_millis(500);
-        poll("the manager", STALL, pause, progress, || async {
-            Ok(match self.observe(progress).await? {
-                Observation::Done(_) => Ok(()),
-                Observation::Missing(why) => Err(why),
-            })
+        let wait = Wait {
+            what: "the manager",
+            stall: STALL,
+            pause: Duration::from_millis(500),
+            progress,
+        };
+        poll(wait, || async {
+            Ok(self.observe(progress).await?.pending())
         })
         .await
+        .map(drop)
         .map_err(|e| e.fix("look at its pod in namespace giantswarm, mend the cause, then run the same command again"))
     }
 }
@@ -136,13 +132,13 @@ impl Step for Handover {
             .0
             .management()
             .await?
-            .get(&document_kind(), Some(MANAGER_NAMESPACE), self.0.name())
+            .get(&MANAGEMENT_CLUSTER.gvk(), Some(NAMESPACE), self.0.name())
             .await?;
         Ok(match found {
             None => Observation::Missing("the manager has no document yet".into()),
             Some(d) => match served(&d) {
                 Ok(digest) => {
-                    Observation::Done(format!("the manager serves the platform {digest}"))
+                    Observation::done(format!("the manager serves the platform {digest}"))
                 }
                 Err(why) => Observation::Missing(why),
             },
@@ -156,14 +152,14 @@ impl Step for Handover {
         if found.document.is_none() {
             let object = match &found.kept {
                 // It was deleted: it comes back as it last was, not as this run was once asked for.
-                Some(kept) => kept.document(MANAGER_NAMESPACE, self.0.name())?,
+                Some(kept) => kept.document(NAMESPACE, self.0.name())?,
                 None => {
                     let mut spec = self.0.request.document.spec.clone();
                     // The version is written down, so that another profile or catalog never changes it silently.
                     spec.kubernetes_version = Some(self.0.kubernetes_version.clone());
                     object(json!({
                         "apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ManagementCluster",
-                        "metadata": {"name": self.0.name(), "namespace": MANAGER_NAMESPACE},
+                        "metadata": {"name": self.0.name(), "namespace": NAMESPACE},
                         "spec": spec,
                     }))?
                 }
@@ -172,8 +168,8 @@ impl Step for Handover {
         }
         management
             .wait(
-                &document_kind(),
-                Some(MANAGER_NAMESPACE),
+                &MANAGEMENT_CLUSTER.gvk(),
+                Some(NAMESPACE),
                 self.0.name(),
                 STALL,
                 progress,
@@ -184,14 +180,10 @@ impl Step for Handover {
     }
 }
 
-fn document_kind() -> kube::core::GroupVersionKind {
-    kind(GROUP, "v1alpha1", "ManagementCluster")
-}
-
 /// The digest of the platform that the manager made of this document and serves. Whether it also works on the Cluster API
 /// objects, which may still be on their way, is no matter of the handover.
 fn served(document: &kube::core::DynamicObject) -> Result<String, Pending> {
-    condition(document, "DocumentAccepted")?;
+    met(document, "DocumentAccepted")?;
     match text(document, "/status/platformDigest") {
         "" => Err("the manager does not serve the platform yet".into()),
         digest => Ok(digest.to_owned()),
@@ -221,7 +213,7 @@ impl Step for Platform {
         let names = self.kustomizations().await?;
         for name in &names {
             match management
-                .get(&kustomization_kind(), Some(FLUX), name)
+                .get(&KUSTOMIZATION.gvk(), Some(PLATFORM_FLUX), name)
                 .await?
             {
                 None => {
@@ -237,17 +229,17 @@ impl Step for Platform {
             }
         }
         let cluster = management
-            .get(&cluster_kind(), Some(ORGANIZATION), self.0.name())
+            .get(&CLUSTER.gvk(), Some(ORGANIZATION), self.0.name())
             .await?;
         if let Err(why) = cluster
             .as_ref()
             .map_or(Err("the Cluster is not there".into()), |c| {
-                condition(c, "Available")
+                met(c, "Available")
             })
         {
             return Ok(Observation::Missing(why));
         }
-        Ok(Observation::Done(format!(
+        Ok(Observation::done(format!(
             "{} Kustomizations ready, Cluster available",
             names.len()
         )))
@@ -259,9 +251,9 @@ impl Step for Platform {
         let board = Board::new(progress);
         let waits: Vec<_> = names.iter().map(|name| (name, board.slot())).collect();
         try_join_all(waits.into_iter().map(|(name, slot)| async move {
-            let kind = kustomization_kind();
+            let gvk = KUSTOMIZATION.gvk();
             management
-                .wait(&kind, Some(FLUX), name, STALL, &slot, |o| match o {
+                .wait(&gvk, Some(PLATFORM_FLUX), name, STALL, &slot, |o| match o {
                     None => Err(format!("Kustomization {name}: not there yet")),
                     Some(o) => applied(o),
                 })
@@ -270,23 +262,19 @@ impl Step for Platform {
         .await?;
         management
             .wait(
-                &cluster_kind(),
+                &CLUSTER.gvk(),
                 Some(ORGANIZATION),
                 self.0.name(),
                 STALL,
                 progress,
                 |c| {
                     c.map_or(Err("the Cluster is not there".into()), |c| {
-                        condition(c, "Available")
+                        met(c, "Available")
                     })
                 },
             )
             .await
     }
-}
-
-fn kustomization_kind() -> kube::core::GroupVersionKind {
-    kind("kustomize.toolkit.fluxcd.io", "v1", "Kustomization")
 }
 
 /// A fresh platform takes some scrapes and heartbeats to prove itself.
@@ -299,7 +287,7 @@ fn applied(object: &kube::core::DynamicObject) -> Result<(), String> {
         Readiness::Progressing(_) if same_revision(object) => Ok(()),
         other => Err(format!(
             "{} {}: {}",
-            crate::ports::kubernetes::kind(object),
+            kind(object),
             name(object),
             other.text()
         )),
@@ -329,9 +317,9 @@ impl Step for Verify {
         .state("the cluster manages itself; nothing is lost"))
     }
 
-    async fn verify(&self, progress: &dyn Progress) -> Result<String> {
+    async fn verify(&self, progress: &dyn Progress) -> Result<Proof> {
         let report = self.checks(Duration::ZERO, progress).await?;
-        Ok(format!("{} checks pass", report.checks.len()))
+        Ok(format!("{} checks pass", report.checks.len()).into())
     }
 }
 

@@ -3,26 +3,25 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tokio::{net::TcpStream, time::Instant};
 
 use super::shared::{REGISTRY_PORT, Shared};
 use crate::{
     Error, GROUP, Result,
     bundle::Bundle,
-    engine::{Observation, Step},
+    engine::{Observation, Proof, Step},
     environment::ImageTag,
-    error::Context,
     ports::{
         docker::LABEL,
-        files::{private_folder, write_mode, write_private},
-        kubernetes::Progress,
+        files::{Files, Told},
+        kubernetes::{Progress, Wait, poll},
     },
     registry::own_image::OwnImage as Image,
 };
@@ -39,7 +38,7 @@ pub struct Network(pub Arc<Shared>);
 impl Step for Network {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         Ok(match self.0.docker.inspect("network", NETWORK).await? {
-            Some(_) => Observation::Done(format!("network {NETWORK} is there")),
+            Some(_) => Observation::done(format!("network {NETWORK} is there")),
             None => Observation::Missing(format!("no network {NETWORK}")),
         })
     }
@@ -68,10 +67,11 @@ impl Step for OwnImage {
         if found.is_none() {
             return Ok(Observation::Missing(format!("no image {reference}")));
         }
-        self.0
-            .state
-            .update_environment(|e| e.mctl_image = format!("{GROUP}/mctl:{}", image.tag))?;
-        Ok(Observation::Done(format!("image {reference}")))
+        let output = json!({"mctlImage": format!("{GROUP}/mctl:{}", image.tag)});
+        Ok(Observation::Done(Proof::with(
+            format!("image {reference}"),
+            output,
+        )))
     }
 
     async fn apply(&self, _: &dyn Progress) -> Result<()> {
@@ -88,23 +88,44 @@ impl Step for OwnImage {
 pub struct Registry(pub Arc<Shared>);
 
 impl Registry {
-    /// Writes certificate and key unless they are there, and says how the container is to be started.
-    fn arguments(&self) -> Result<Vec<String>> {
+    fn folder(&self) -> PathBuf {
+        self.0.state.file("registry")
+    }
+
+    fn has_certificate(&self) -> bool {
+        let files = self.0.state.files();
+        ["tls.crt", "tls.key"]
+            .iter()
+            .all(|file| files.exists(&self.folder().join(file)))
+    }
+
+    /// Writes certificate and key unless they are there.
+    fn certify(&self) -> Result<()> {
+        let shared = &self.0;
+        let files = shared.state.files();
+        files.private(&self.folder())?;
+        if self.has_certificate() {
+            return Ok(());
+        }
+        // The manager in the cluster cannot reach the host, so nobody could renew it.
+        let leaf = shared
+            .state
+            .authority()?
+            .serving_for_life(std::slice::from_ref(&shared.registry_name()))?;
+        files.keep(&self.folder().join("tls.key"), leaf.key.as_bytes())?;
+        files.keep_as(
+            &self.folder().join("tls.crt"),
+            leaf.certificate.as_bytes(),
+            0o644,
+        )
+    }
+
+    /// How the container is to be started.
+    fn arguments(&self) -> Vec<String> {
         let shared = &self.0;
         let name = shared.registry_name();
-        let folder = shared.state.file("registry");
-        private_folder(&folder)?;
-        let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
-        if !certificate.exists() || !key.exists() {
-            // The manager in the cluster cannot reach the host, so nobody could renew it.
-            let leaf = shared
-                .state
-                .authority()?
-                .serving_for_life(std::slice::from_ref(&name))?;
-            write_private(&key, leaf.key.as_bytes())?;
-            write_mode(&certificate, leaf.certificate.as_bytes(), 0o644)?;
-        }
-        let environment = shared.environment()?;
+        let folder = self.folder();
+        let environment = shared.environment();
         let tag = environment
             .mctl_image
             .rsplit(':')
@@ -144,7 +165,7 @@ impl Registry {
         }
         let recipe = hex::encode(&Sha256::digest(args.join("\n"))[..8]);
         args.insert(0, format!("--label={RECIPE}={recipe}"));
-        Ok(args)
+        args
     }
 }
 
@@ -155,7 +176,15 @@ impl Step for Registry {
         let Some(found) = self.0.docker.inspect("container", &name).await? else {
             return Ok(Observation::Missing(format!("no container {name}")));
         };
-        let wanted = self.arguments()?.remove(0);
+        let Some(authority) = self.0.state.authority_if_any()? else {
+            return Ok(Observation::Missing("the cluster has no CA yet".into()));
+        };
+        if !self.has_certificate() {
+            return Ok(Observation::Missing(
+                "the registry has no certificate yet".into(),
+            ));
+        }
+        let wanted = self.arguments().remove(0);
         let label = format!(
             "--label={RECIPE}={}",
             found["Config"]["Labels"][RECIPE]
@@ -178,19 +207,22 @@ impl Step for Registry {
                 "container {name} has no address on network {NETWORK} yet"
             )));
         };
-        if TcpStream::connect(address).await.is_err() {
+        let limit = Duration::from_secs(3);
+        if self.0.ports.network.reach(address, limit).await.is_err() {
             return Ok(Observation::Missing(format!(
                 "container {name} does not answer at {address}"
             )));
         }
-        let certificate = self.0.state.authority()?.certificate;
-        self.0.state.update_environment(|e| {
-            e.ca_certificate = certificate;
-            e.mirror = format!("{name}:{REGISTRY_PORT}");
-            e.mirror_has_all = self.0.bundle.is_some();
-            e.profile = self.0.catalog.profile.clone();
-        })?;
-        Ok(Observation::Done(format!("{name}:{REGISTRY_PORT} answers")))
+        let output = json!({
+            "caCertificate": authority.certificate,
+            "mirror": format!("{name}:{REGISTRY_PORT}"),
+            "mirrorHasAll": self.0.bundle.is_some(),
+            "profile": self.0.catalog.profile,
+        });
+        Ok(Observation::Done(Proof::with(
+            format!("{name}:{REGISTRY_PORT} answers"),
+            output,
+        )))
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
@@ -199,20 +231,24 @@ impl Step for Registry {
             .docker
             .remove("container", std::slice::from_ref(&name))
             .await?;
-        self.0.docker.run_container(self.arguments()?).await?;
-        let begin = Instant::now();
-        loop {
-            match self.observe(progress).await? {
-                Observation::Done(_) => return Ok(()),
-                Observation::Missing(why) if begin.elapsed() > Duration::from_secs(30) => {
-                    let logs = self.0.docker.logs(&name, 5).await.unwrap_or_default();
-                    return Err(Error::failed("the registry container does not come up")
-                        .because(why)
-                        .because(logs.trim().replace('\n', " | ")));
-                }
-                Observation::Missing(why) => progress.seen(&why),
+        self.certify()?;
+        self.0.docker.run_container(self.arguments()).await?;
+        let wait = Wait {
+            what: "the registry container",
+            stall: Duration::from_secs(30),
+            pause: Duration::from_millis(100),
+            progress,
+        };
+        let up = poll(wait, || async {
+            Ok(self.observe(progress).await?.pending())
+        })
+        .await;
+        match up {
+            Ok(_) => Ok(()),
+            Err(e) => {
+                let logs = self.0.docker.logs(&name, 5).await.unwrap_or_default();
+                Err(e.because(logs.trim().replace('\n', " | ")))
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
@@ -308,10 +344,10 @@ impl Step for NodeImage {
                 return Ok(Observation::Missing(why));
             }
         };
-        self.0
-            .state
-            .update_environment(|e| e.node_repository = repository)?;
-        Ok(Observation::Done(evidence))
+        Ok(Observation::Done(Proof::with(
+            evidence,
+            json!({"nodeRepository": repository}),
+        )))
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
@@ -326,7 +362,7 @@ impl Step for NodeImage {
 impl Step for LoadBalancerImage {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let (Some(bundle), Some(load)) = (&self.0.bundle, self.load()?) else {
-            return Ok(Observation::Done("from its registry".into()));
+            return Ok(Observation::done("from its registry"));
         };
         if !has(&self.0, bundle, &load).await? {
             let why = format!("{} is not in the engine", load.from);
@@ -337,10 +373,10 @@ impl Step for LoadBalancerImage {
             repository: name.trim_end_matches("/haproxy").to_owned(),
             tag: tag.to_owned(),
         };
-        self.0
-            .state
-            .update_environment(|e| e.load_balancer_image = Some(image))?;
-        Ok(Observation::Done(load.to))
+        Ok(Observation::Done(Proof::with(
+            load.to,
+            json!({"loadBalancerImage": image}),
+        )))
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
@@ -352,12 +388,18 @@ impl Step for LoadBalancerImage {
 }
 
 /// Writes `certs.d` for containerd below a folder: with a bundle the registry stands for all upstreams, without one for mctl's own images.
-pub fn write_certs_d(folder: &std::path::Path, mirror: &str, all: bool, ca: &str) -> Result<()> {
+pub fn write_certs_d(
+    files: &dyn Files,
+    folder: &Path,
+    mirror: &str,
+    all: bool,
+    ca: &str,
+) -> Result<()> {
     let host = folder.join(if all { "_default" } else { GROUP });
-    std::fs::create_dir_all(&host).context(|| format!("cannot make {}", host.display()))?;
+    files.private(&host)?;
     let hosts = format!(
         "server = \"https://{mirror}\"\n\n[host.\"https://{mirror}\"]\n  capabilities = [\"pull\", \"resolve\"]\n  ca = \"/etc/containerd/certs.d/mctl-ca.crt\"\n  dial_timeout = \"2s\"\n"
     );
-    write_mode(&host.join("hosts.toml"), hosts.as_bytes(), 0o644)?;
-    write_mode(&folder.join("mctl-ca.crt"), ca.as_bytes(), 0o644)
+    files.keep_as(&host.join("hosts.toml"), hosts.as_bytes(), 0o644)?;
+    files.keep_as(&folder.join("mctl-ca.crt"), ca.as_bytes(), 0o644)
 }

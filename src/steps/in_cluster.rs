@@ -4,7 +4,7 @@
 use kube::core::DynamicObject;
 use serde_json::Value;
 
-use super::shared::{MANAGER_NAMESPACE, Shared};
+use super::shared::Shared;
 use crate::{
     Error, Result,
     catalog::Catalog,
@@ -12,9 +12,9 @@ use crate::{
     environment::Environment,
     manager::{
         in_force::{IN_FORCE, InForce, refusal},
-        kinds::{CONFIG_MAP, ENVIRONMENT, MANAGEMENT_CLUSTER, SECRET},
+        kinds::{CONFIG_MAP, ENVIRONMENT, MANAGEMENT_CLUSTER, NAMESPACE, SECRET},
     },
-    ports::kubernetes::{Cluster, objects},
+    ports::kubernetes::Cluster,
     render::Context,
 };
 
@@ -41,18 +41,13 @@ pub enum Truth {
 impl Found {
     /// Looks.
     pub async fn read(cluster: &Cluster, name: &str) -> Result<Self> {
-        let namespace = Some(MANAGER_NAMESPACE);
+        let namespace = Some(NAMESPACE);
         let environment = cluster
             .get(&CONFIG_MAP.gvk(), namespace, ENVIRONMENT)
             .await?;
-        // Listed, because without its definition there is no document.
-        let documents = cluster
-            .list(&MANAGEMENT_CLUSTER.gvk(), namespace, None)
+        let document = cluster
+            .get(&MANAGEMENT_CLUSTER.gvk(), namespace, name)
             .await?;
-        let document = documents
-            .into_iter()
-            .flatten()
-            .find(|d| objects::name(d) == name);
         let kept = cluster.get(&SECRET.gvk(), namespace, IN_FORCE).await?;
         let document = document
             .map(|d| serde_json::to_value(d).and_then(serde_json::from_value))
@@ -85,7 +80,7 @@ impl Found {
         {
             return Err(
                 Error::failed("the cluster has another certificate authority than this host")
-                    .at(format!("ConfigMap {MANAGER_NAMESPACE}/{ENVIRONMENT}"))
+                    .at(format!("ConfigMap {NAMESPACE}/{ENVIRONMENT}"))
                     .because("ca.crt in the state folder is not the cluster's")
                     .fix("use the state folder of the run that made the cluster, or run the command on the host it was made from")
                     .state("nothing was changed; the cluster works on with its own"),
@@ -96,19 +91,8 @@ impl Found {
         {
             return Ok(Truth::Theirs(Box::new(theirs.clone())));
         }
-        let why = refusal(ours, Some(authority)).or_else(|| {
-            let unknown = ours.mctl_image.is_empty() || ours.mirror.is_empty();
-            unknown.then(|| "the environment does not say where images come from".to_owned())
-        });
-        match why {
-            None => Ok(Truth::Ours),
-            Some(why) => Err(
-                Error::failed("this run does not know enough to set up the manager")
-                    .because(why)
-                    .fix("restore the state folder; without it: mctl destroy, then bootstrap anew")
-                    .state("nothing was changed in the cluster"),
-            ),
-        }
+        ours.check(authority)?;
+        Ok(Truth::Ours)
     }
 }
 
@@ -138,7 +122,7 @@ impl Basis {
     pub fn ours(shared: &Shared) -> Result<Self> {
         Ok(Self {
             document: shared.request.document.clone(),
-            environment: shared.environment()?,
+            environment: shared.environment(),
             catalog: shared.catalog.clone(),
             handed_over: false,
         })
@@ -224,12 +208,12 @@ mod tests {
             (
                 found(false, None, None),
                 lost.clone(),
-                Err("names no certificate"),
+                Err("`caCertificate`"),
             ),
             (
                 found(false, Some("A"), None),
                 lost.clone(),
-                Err("names no certificate"),
+                Err("`caCertificate`"),
             ),
             (found(true, Some("A"), None), lost.clone(), Ok(theirs("A"))),
             (found(true, None, Some("A")), lost.clone(), Ok(theirs("A"))),
@@ -243,11 +227,7 @@ mod tests {
                 environment("A"),
                 Ok(theirs("A")),
             ),
-            (
-                found(true, Some(""), None),
-                lost,
-                Err("names no certificate"),
-            ),
+            (found(true, Some(""), None), lost, Err("`caCertificate`")),
             // Nor one of another authority, on whichever side.
             (
                 found(true, Some("B"), None),
@@ -262,7 +242,7 @@ mod tests {
             (
                 found(false, None, None),
                 environment("B"),
-                Err("another certificate"),
+                Err("another CA"),
             ),
         ];
         for (found, ours, expected) in cases {
@@ -281,6 +261,6 @@ mod tests {
         let mut bare = environment("A");
         bare.mctl_image = String::new();
         let told = found(false, None, None).truth(&bare, "A").unwrap_err();
-        assert!(told.to_string().contains("images"), "{told}");
+        assert!(told.to_string().contains("mctlImage"), "{told}");
     }
 }

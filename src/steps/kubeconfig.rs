@@ -5,17 +5,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{
-    shared::{ORGANIZATION, kind},
-    state::{MANAGEMENT, State},
-};
+use super::state::{MANAGEMENT, State};
 use crate::{
     Result,
     catalog::yaml,
-    ports::{
-        files,
-        kubernetes::{Cluster, objects::secret_text},
-    },
+    ports::kubernetes::{Cluster, kinds::SECRET, names::ORGANIZATION, objects::secret_text},
 };
 
 /// Longest time for a look; nobody waits for it.
@@ -29,11 +23,11 @@ pub async fn follow(state: &State, cluster: &Cluster) {
         };
         let name = format!("{}-kubeconfig", state.cluster);
         let secret = cluster
-            .get(&kind("", "v1", "Secret"), Some(ORGANIZATION), &name)
+            .get(&SECRET.gvk(), Some(ORGANIZATION), &name)
             .await?;
         let current = secret.and_then(|s| secret_text(&s, "value"));
         match current.and_then(|c| renewed(&kept, &c)) {
-            Some(new) => files::write_private(&state.file(MANAGEMENT), new.as_bytes()),
+            Some(new) => state.files().keep(&state.file(MANAGEMENT), new.as_bytes()),
             None => Ok(()),
         }
     };
@@ -59,9 +53,8 @@ fn renewed(kept: &str, current: &str) -> Option<String> {
     };
     let (old, new) = (read(kept)?, read(current)?);
     let all_there = old.iter().chain(&new).all(|part| !part.is_empty());
-    (all_there && old[0] == new[0] && old[1] != new[1]).then(|| {
-        kept.replace(&old[1], &new[1]).replace(&old[2], &new[2])
-    })
+    (all_there && old[0] == new[0] && old[1] != new[1])
+        .then(|| kept.replace(&old[1], &new[1]).replace(&old[2], &new[2]))
 }
 
 #[cfg(test)]

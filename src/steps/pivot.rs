@@ -5,12 +5,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::shared::{ORGANIZATION, Shared, cluster_kind};
+use super::shared::Shared;
 use crate::{
     Error, Result,
     cluster_api::{journal::FileJournal, move_objects},
-    engine::{Observation, Step},
-    ports::kubernetes::{Progress, condition},
+    engine::{Observation, Proof, Step},
+    ports::kubernetes::{Progress, kinds::CLUSTER, met, names::ORGANIZATION},
 };
 
 /// See the module.
@@ -20,19 +20,16 @@ pub struct Pivot(pub Arc<Shared>);
 impl Step for Pivot {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let name = self.0.name();
-        let target = match self
+        let target = self
             .0
             .management()
             .await?
-            .get(&cluster_kind(), Some(ORGANIZATION), name)
-            .await
-        {
-            Ok(Some(c)) => c,
-            Ok(None) | Err(_) => {
-                return Ok(Observation::Missing(format!(
-                    "Cluster {name} is not in the new cluster"
-                )));
-            }
+            .get(&CLUSTER.gvk(), Some(ORGANIZATION), name)
+            .await?;
+        let Some(target) = target else {
+            return Ok(Observation::Missing(format!(
+                "Cluster {name} is not in the new cluster"
+            )));
         };
         if target.data.pointer("/spec/paused").and_then(Value::as_bool) == Some(true) {
             return Ok(Observation::Missing(format!(
@@ -43,10 +40,10 @@ impl Step for Pivot {
             .0
             .temporary()
             .await?
-            .list(&cluster_kind(), Some(ORGANIZATION), None)
+            .list(&CLUSTER.gvk(), Some(ORGANIZATION), None)
             .await?;
         Ok(match source.unwrap_or_default().len() {
-            0 => Observation::Done(format!("Cluster {name} is managed by itself")),
+            0 => Observation::done(format!("Cluster {name} is managed by itself")),
             n => Observation::Missing(format!(
                 "{n} Cluster objects are still in the temporary cluster"
             )),
@@ -66,34 +63,28 @@ impl Step for Pivot {
         Ok(())
     }
 
-    async fn verify(&self, progress: &dyn Progress) -> Result<String> {
-        let evidence = match self.observe(progress).await? {
-            Observation::Done(evidence) => evidence,
-            Observation::Missing(why) => {
-                return Err(Error::failed(
-                    "the move ran without error, but its result is not there",
-                )
-                .because(why));
-            }
-        };
+    async fn verify(&self, progress: &dyn Progress) -> Result<Proof> {
+        let proof = self.observe(progress).await?.pending().map_err(|why| {
+            Error::failed("the move ran without error, but its result is not there").because(why)
+        })?;
         // The new cluster's controllers must be at work before anything of the old side goes.
         let name = self.0.name();
         self.0
             .management()
             .await?
             .wait(
-                &cluster_kind(),
+                &CLUSTER.gvk(),
                 Some(ORGANIZATION),
                 name,
                 super::shared::STALL,
                 progress,
                 |c| match c {
                     None => Err(format!("Cluster {name} is not there")),
-                    Some(c) => condition(c, "ControlPlaneInitialized")
-                        .and_then(|()| condition(c, "InfrastructureReady")),
+                    Some(c) => met(c, "ControlPlaneInitialized")
+                        .and_then(|()| met(c, "InfrastructureReady")),
                 },
             )
             .await?;
-        Ok(evidence)
+        Ok(proof)
     }
 }

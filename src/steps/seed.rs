@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::future::try_join_all;
-use kube::core::DynamicObject;
+use kube::core::{DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
     in_cluster::Basis,
-    shared::{STALL, Shared, kind},
+    shared::{STALL, Shared},
 };
 use crate::{
     Error, Kind, Result,
@@ -18,7 +18,11 @@ use crate::{
     engine::{Observation, Step},
     pki::{self, Authority, CertificateRequest},
     plan::StepId,
-    ports::kubernetes::{Board, Cluster, Pending, Progress, replicas_ready},
+    ports::kubernetes::{
+        Board, Cluster, Pending, Progress, kind,
+        kinds::{CONFIG_MAP, SECRET},
+        replicas_ready,
+    },
     render,
 };
 
@@ -84,7 +88,7 @@ impl Step for Seed {
         if let Err(why) = workloads_ready(cluster, &rendered.ready).await? {
             return Ok(Observation::Missing(why));
         }
-        Ok(Observation::Done(format!(
+        Ok(Observation::done(format!(
             "{} objects of {}; {} workloads ready",
             rendered.objects.len(),
             self.components.join(", "),
@@ -137,10 +141,10 @@ impl Set {
             let rendered = render::component(basis.context(), component, target)?;
             // A workload counts only where it is rendered: the temporary cluster gets less.
             set.ready.extend(component.workloads().filter(|r| {
-                rendered.objects.iter().any(|o| {
-                    crate::ports::kubernetes::kind(o) == r.kind
-                        && o.metadata.name.as_deref() == Some(&r.name)
-                })
+                rendered
+                    .objects
+                    .iter()
+                    .any(|o| kind(o) == r.kind && o.metadata.name.as_deref() == Some(&r.name))
             }));
             set.objects.extend(rendered.objects);
             set.certificates.extend(rendered.certificates);
@@ -157,7 +161,7 @@ impl Set {
     /// True when exactly these objects were applied completely before.
     pub async fn is_applied(&self, cluster: &Cluster, marker: &str) -> Result<bool> {
         let found = cluster
-            .get(&kind("", "v1", "ConfigMap"), Some(MARKER_NAMESPACE), marker)
+            .get(&CONFIG_MAP.gvk(), Some(MARKER_NAMESPACE), marker)
             .await?;
         Ok(found.is_some_and(|m| {
             m.data.pointer("/data/digest").and_then(Value::as_str) == Some(&self.digest())
@@ -176,7 +180,7 @@ impl Set {
             .objects
             .iter()
             .cloned()
-            .partition(|o| crate::ports::kubernetes::kind(o) == "Namespace");
+            .partition(|o| kind(o) == "Namespace");
         cluster.apply_all(&namespaces, progress).await?;
         let mut objects = Vec::new();
         for request in &self.certificates {
@@ -200,7 +204,7 @@ pub async fn workloads_ready(
     workloads: &[Ready],
 ) -> Result<Result<(), Pending>> {
     for r in workloads {
-        let gvk = kind("apps", "v1", &r.kind);
+        let gvk = GroupVersionKind::gvk("apps", "v1", &r.kind);
         let found = cluster.get(&gvk, r.namespace.as_deref(), &r.name).await?;
         if let Err(why) = ready(r, found.as_ref()) {
             return Ok(Err(why));
@@ -218,7 +222,7 @@ pub async fn wait_for_workloads(
     let board = Board::new(progress);
     let waits: Vec<_> = workloads.iter().map(|r| (r, board.slot())).collect();
     try_join_all(waits.into_iter().map(|(r, slot)| async move {
-        let gvk = kind("apps", "v1", &r.kind);
+        let gvk = GroupVersionKind::gvk("apps", "v1", &r.kind);
         let namespace = r.namespace.as_deref();
         cluster
             .wait(&gvk, namespace, &r.name, STALL, &slot, |o| ready(r, o))
@@ -247,11 +251,7 @@ async fn certificate(
     request: &CertificateRequest,
 ) -> Result<Option<DynamicObject>> {
     let found = cluster
-        .get(
-            &kind("", "v1", "Secret"),
-            Some(&request.namespace),
-            &request.secret,
-        )
+        .get(&SECRET.gvk(), Some(&request.namespace), &request.secret)
         .await?;
     match pki::due(request, found.as_ref(), &authority.certificate) {
         None => Ok(None),

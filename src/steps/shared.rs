@@ -1,8 +1,11 @@
 //! What all steps of one run share: request, catalog, engine, bundle, connections. Must not do work of its own.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
-use kube::core::GroupVersionKind;
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::state::{MANAGEMENT, Request, State, TEMPORARY};
@@ -11,19 +14,13 @@ use crate::{
     bundle::Bundle,
     catalog::Catalog,
     environment::Environment,
-    ports::{docker::Docker, kubernetes::Cluster, process::Processes},
+    ports::{Ports, docker::Docker, kubernetes::Cluster},
     registry::own_image::OwnImage,
     render,
 };
 
 /// No change for this long while waiting ends a step.
 pub const STALL: Duration = Duration::from_secs(300);
-/// Namespace of the management cluster's own Cluster API objects.
-pub const ORGANIZATION: &str = "org-giantswarm";
-/// Namespace of the platform's Flux.
-pub const FLUX: &str = "flux-giantswarm";
-/// Namespace of mctl's manager and the document.
-pub const MANAGER_NAMESPACE: &str = "giantswarm";
 /// Port of the registry container and of the manager's registry.
 pub const REGISTRY_PORT: u16 = 5000;
 
@@ -39,10 +36,11 @@ pub struct Shared {
     pub kubernetes_version: String,
     /// Container engine.
     pub docker: Docker,
-    /// Child processes.
-    pub processes: Arc<dyn Processes>,
+    /// The outside.
+    pub ports: Ports,
     /// Bundle, if one was given.
     pub bundle: Option<Bundle>,
+    environment: Mutex<Environment>,
     own_image: OnceCell<OwnImage>,
     temporary: OnceCell<Cluster>,
     management: OnceCell<Cluster>,
@@ -51,22 +49,23 @@ pub struct Shared {
 impl Shared {
     /// Puts the parts together.
     pub fn new(
+        ports: Ports,
         state: State,
         request: Request,
         catalog: Catalog,
         kubernetes_version: String,
-        processes: Arc<dyn Processes>,
         bundle: Option<Bundle>,
     ) -> Self {
-        let docker = Docker::new(processes.clone(), request.engine.clone());
+        let docker = Docker::new(ports.processes.clone(), request.engine.clone());
         Self {
             state,
             request,
             catalog,
             kubernetes_version,
             docker,
-            processes,
+            ports,
             bundle,
+            environment: Mutex::default(),
             own_image: OnceCell::new(),
             temporary: OnceCell::new(),
             management: OnceCell::new(),
@@ -132,12 +131,23 @@ impl Shared {
                 .display()
                 .to_string())
         })?;
-        Cluster::from_kubeconfig(name, &text).await
+        self.ports.clusters.connect(&name, &text).await
     }
 
-    /// Facts found so far.
-    pub fn environment(&self) -> Result<Environment> {
-        self.state.environment()
+    /// What steps gave to know so far.
+    pub fn environment(&self) -> Environment {
+        self.known().clone()
+    }
+
+    /// Takes in what a step gives to know.
+    pub fn learn(&self, output: &Value) -> Result<()> {
+        self.known().learn(output)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Environment> {
+        self.environment
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What rendering needs.
@@ -148,19 +158,4 @@ impl Shared {
             environment,
         }
     }
-}
-
-/// Shorthand for a kind.
-pub fn kind(group: &str, version: &str, kind: &str) -> GroupVersionKind {
-    GroupVersionKind::gvk(group, version, kind)
-}
-
-/// Cluster API's Cluster.
-pub fn cluster_kind() -> GroupVersionKind {
-    kind("cluster.x-k8s.io", "v1beta2", "Cluster")
-}
-
-/// Flux's HelmRelease.
-pub fn helm_release_kind() -> GroupVersionKind {
-    kind("helm.toolkit.fluxcd.io", "v2", "HelmRelease")
 }

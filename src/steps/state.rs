@@ -1,10 +1,10 @@
-//! The state directory of one cluster: lock, journal, environment, CA, kubeconfigs. Must not talk to clusters.
+//! The state directory of one cluster: lock, journal, CA, kubeconfigs. Must not talk to clusters.
 
 use std::{
     fs::{self, File},
     io::{Read, Seek, Write},
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,10 +14,9 @@ use crate::{
     config::{ClusterName, ManagementCluster},
     engine::journal::Journal,
     env,
-    environment::Environment,
     error::Context,
     pki::Authority,
-    ports::files::{private_folder, read_optional, write_mode, write_private},
+    ports::files::{Disk, Files, Told},
 };
 
 /// Kubeconfig of the new cluster.
@@ -43,14 +42,22 @@ pub struct Request {
 }
 
 /// State of one cluster on this host.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct State {
     /// Its folder.
     pub folder: PathBuf,
     /// Name of the cluster.
     pub cluster: ClusterName,
-    /// Steps that work at the same time must not lose each other's changes of the environment.
-    changing: Arc<Mutex<()>>,
+    /// Where files are kept.
+    files: Arc<dyn Files>,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Held while a command changes things; released when dropped or when the process dies.
@@ -65,8 +72,20 @@ impl State {
         Ok(Self {
             folder: env::state_folder()?.join(cluster.as_str()),
             cluster: cluster.clone(),
-            changing: Arc::default(),
+            files: Arc::new(Disk),
         })
+    }
+
+    /// The same state with its files kept elsewhere.
+    #[must_use]
+    pub fn kept_in(mut self, files: Arc<dyn Files>) -> Self {
+        self.files = files;
+        self
+    }
+
+    /// Where files are kept.
+    pub fn files(&self) -> &dyn Files {
+        self.files.as_ref()
     }
 
     /// State of a cluster that this host knows; an error lists those it knows.
@@ -122,7 +141,7 @@ impl State {
 
     /// Takes the lock; an error says who holds it, since when.
     pub fn lock(&self) -> Result<Lock> {
-        private_folder(&self.folder)?;
+        self.files.private(&self.folder)?;
         let path = self.file("lock");
         let what = || format!("cannot use {}", path.display());
         let mut file = File::options()
@@ -185,56 +204,54 @@ impl State {
         self.write_json("request.json", request)
     }
 
-    /// Facts found so far.
-    pub fn environment(&self) -> Result<Environment> {
-        Ok(self.read_json("environment.json")?.unwrap_or_default())
-    }
-
-    /// Changes the facts.
-    pub fn update_environment(&self, change: impl FnOnce(&mut Environment)) -> Result<Environment> {
-        let _alone = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut environment = self.environment()?;
-        change(&mut environment);
-        self.write_json("environment.json", &environment)?;
-        Ok(environment)
-    }
-
     /// The journal, opened for writing.
     pub fn journal(&self) -> Result<Journal> {
-        Journal::open(&self.file("journal.jsonl"))
+        Journal::open_in(self.files.clone(), &self.file("journal.jsonl"))
+    }
+
+    /// The cluster's CA, if it has one.
+    pub fn authority_if_any(&self) -> Result<Option<Authority>> {
+        let certificate = self.files.text(&self.file("ca.crt"))?;
+        let key = self.files.text(&self.file("ca.key"))?;
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Authority::from_pem(&certificate, &key).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// The cluster's CA; made on first use.
     pub fn authority(&self) -> Result<Authority> {
-        let (certificate, key) = (self.file("ca.crt"), self.file("ca.key"));
-        if let (Some(c), Some(k)) = (read_optional(&certificate)?, read_optional(&key)?) {
-            return Authority::from_pem(&String::from_utf8_lossy(&c), &String::from_utf8_lossy(&k));
+        if let Some(authority) = self.authority_if_any()? {
+            return Ok(authority);
         }
         let authority = Authority::new(&format!("mctl {}", self.cluster))?;
         // Key first: a crash in between makes a new pair, never a certificate without its key.
-        write_private(&key, authority.key().as_bytes())?;
-        write_mode(&certificate, authority.certificate.as_bytes(), 0o644)?;
+        self.files
+            .keep(&self.file("ca.key"), authority.key().as_bytes())?;
+        self.files.keep_as(
+            &self.file("ca.crt"),
+            authority.certificate.as_bytes(),
+            0o644,
+        )?;
         Ok(authority)
     }
 
     /// Text of a kubeconfig, if it is there.
     pub fn kubeconfig(&self, name: &str) -> Result<Option<String>> {
-        Ok(read_optional(&self.file(name))?.map(|b| String::from_utf8_lossy(&b).into_owned()))
+        self.files.text(&self.file(name))
     }
 
     /// Removes the folder.
     pub fn remove(&self) -> Result<()> {
-        match fs::remove_dir_all(&self.folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(e).context(|| format!("cannot remove {}", self.folder.display()))
-            }
-            _ => Ok(()),
-        }
+        self.files
+            .remove_folder(&self.folder)
+            .context(|| format!("cannot remove {}", self.folder.display()))
     }
 
     fn read_json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>> {
         let path = self.file(name);
-        read_optional(&path)?
+        self.files
+            .content(&path)?
             .map(|b| {
                 serde_json::from_slice(&b).context(|| {
                     format!(
@@ -247,33 +264,8 @@ impl State {
     }
 
     fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<()> {
-        private_folder(&self.folder)?;
+        self.files.private(&self.folder)?;
         let bytes = serde_json::to_vec_pretty(value).context(|| format!("cannot write {name}"))?;
-        write_private(&self.file(name), &bytes)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_change_of_the_environment_is_lost() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = State {
-            folder: folder.path().join("golem"),
-            cluster: "golem".parse().unwrap(),
-            changing: Arc::default(),
-        };
-        std::thread::scope(|s| {
-            for _ in 0..8 {
-                s.spawn(|| {
-                    for _ in 0..20 {
-                        state.update_environment(|e| e.mirror.push('x')).unwrap();
-                    }
-                });
-            }
-        });
-        assert_eq!(state.environment().unwrap().mirror.len(), 160);
+        self.files.keep(&self.file(name), &bytes)
     }
 }

@@ -1,6 +1,6 @@
 //! The temporary kind cluster: made, and removed again. Must not touch any other kind cluster.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::json;
@@ -10,14 +10,21 @@ use super::{host::write_certs_d, shared::Shared, state::TEMPORARY};
 use crate::{
     Error, Kind, Result,
     catalog::assets,
-    engine::{Observation, Step},
+    engine::{Observation, Proof, Step},
     error::Context,
-    ports::{files, kubernetes::Progress, process::Command},
+    ports::{
+        files::{self, Told},
+        kubernetes::Progress,
+        process::Command,
+    },
     render,
 };
 
 /// Label that kind, and Cluster API's Docker provider, put on a cluster's containers.
 pub const NODE_CONTAINER_LABEL: &str = "io.x-k8s.kind.cluster";
+
+/// How long kind may take; it pulls the node image if it has to.
+const CREATION: Duration = Duration::from_secs(900);
 
 /// Unpacks the embedded kind executable into the cache and returns its path.
 pub fn unpack_kind() -> Result<PathBuf> {
@@ -57,18 +64,14 @@ impl Step for TemporaryCluster {
                 "the temporary cluster was not completed".into(),
             ));
         }
-        let version = match self.0.temporary().await?.client().apiserver_version().await {
-            Ok(v) => v.git_version,
-            Err(e) => {
-                return Ok(Observation::Missing(format!(
-                    "the temporary cluster does not answer: {}",
-                    crate::ports::kubernetes::short(&e)
-                )));
-            }
+        let version = match self.0.temporary().await?.version().await {
+            Ok(version) => version,
+            Err(e) => return Ok(Observation::Missing(e.line())),
         };
-        Ok(Observation::Done(format!(
-            "{} runs Kubernetes {version}",
-            self.0.temporary_name()
+        let socket = self.0.docker.socket().await?;
+        Ok(Observation::Done(Proof::with(
+            format!("{} runs Kubernetes {version}", self.0.temporary_name()),
+            json!({"engineSocket": socket}),
         )))
     }
 
@@ -76,6 +79,9 @@ impl Step for TemporaryCluster {
         let shared = &self.0;
         let kind = unpack_kind()?;
         let name = shared.temporary_name();
+        // A creation of an earlier run may still be under way, and would end what this one makes.
+        let lock = shared.state.file("kind.lock");
+        shared.ports.processes.settle(&lock).await?;
         if !self.containers().await?.is_empty() {
             progress.seen("removing what an interrupted creation left");
             shared
@@ -83,18 +89,17 @@ impl Step for TemporaryCluster {
                 .remove("container", &self.containers().await?)
                 .await?;
         }
-        let environment = shared.environment()?;
+        let environment = shared.environment();
         let certs = shared.state.file("certs.d");
+        let files = shared.state.files();
         write_certs_d(
+            files,
             &certs,
             &environment.mirror,
             environment.mirror_has_all,
             &environment.ca_certificate,
         )?;
         let socket = shared.docker.socket().await?;
-        shared
-            .state
-            .update_environment(|e| e.engine_socket.clone_from(&socket))?;
         let config = json!({
             "kind": "Cluster",
             "apiVersion": "kind.x-k8s.io/v1alpha4",
@@ -108,10 +113,10 @@ impl Step for TemporaryCluster {
             "containerdConfigPatches": ["[plugins.\"io.containerd.grpc.v1.cri\".registry]\n  config_path = \"/etc/containerd/certs.d\"\n"],
         });
         let config_file = shared.state.file("kind.yaml");
-        files::write_private(&config_file, config.to_string().as_bytes())?;
+        files.keep(&config_file, config.to_string().as_bytes())?;
         // Into a file of its own first, so that the final one exists only for a complete cluster.
         let kubeconfig = shared.state.file("temporary.kubeconfig.new");
-        let _ = std::fs::remove_file(&kubeconfig);
+        files.discard(&kubeconfig)?;
         let command = shared.docker.environment(Command::new(
             kind.display().to_string(),
             [
@@ -126,11 +131,20 @@ impl Step for TemporaryCluster {
                 "--kubeconfig".into(),
                 kubeconfig.display().to_string(),
                 "--quiet".into(),
+                // It would delete by name, and a later run may have made that name anew.
+                "--retain".into(),
             ],
         ));
+        let command = command.within(CREATION).tied(&lock);
         progress.seen("kind create cluster");
-        shared.processes.run(&command).await?.success(&command)?;
-        std::fs::rename(&kubeconfig, shared.state.file(TEMPORARY))
+        shared
+            .ports
+            .processes
+            .run(&command)
+            .await?
+            .success(&command)?;
+        files
+            .rename(&kubeconfig, &shared.state.file(TEMPORARY))
             .context(|| "cannot keep the temporary cluster's kubeconfig".into())
     }
 }
@@ -143,7 +157,7 @@ impl Step for Remove {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let left = TemporaryCluster(self.0.clone()).containers().await?;
         Ok(if left.is_empty() {
-            Observation::Done(format!("{} is gone", self.0.temporary_name()))
+            Observation::done(format!("{} is gone", self.0.temporary_name()))
         } else {
             Observation::Missing(format!("{} is there", left.join(", ")))
         })
@@ -153,7 +167,7 @@ impl Step for Remove {
         let containers = TemporaryCluster(self.0.clone()).containers().await?;
         self.0.docker.remove("container", &containers).await?;
         for file in [TEMPORARY, "kind.yaml"] {
-            let _ = std::fs::remove_file(self.0.state.file(file));
+            self.0.state.files().discard(&self.0.state.file(file))?;
         }
         Ok(())
     }

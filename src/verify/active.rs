@@ -24,7 +24,7 @@ use crate::{
         status::belongs,
     },
     ports::kubernetes::{
-        Cluster, Progress,
+        Cluster, Progress, Waiting,
         objects::{machines, name, text},
         replicas_ready,
     },
@@ -156,23 +156,20 @@ async fn until<T, F: Future<Output = Result<T, String>>>(
     progress: &dyn Progress,
     mut look: impl FnMut() -> F,
 ) -> Result<(T, Duration), String> {
-    let begin = Instant::now();
-    let mut changed = begin;
-    let mut last = String::new();
+    let mut waiting = Waiting::new(stall, progress);
+    if let Some(limit) = limit {
+        waiting = waiting.within(limit);
+    }
     loop {
         match look().await {
-            Ok(value) => return Ok((value, begin.elapsed())),
-            Err(pending) if pending != last => {
-                progress.seen(&pending);
-                last = pending;
-                changed = Instant::now();
-            }
-            Err(_) => {}
+            Ok(value) => return Ok((value, waiting.elapsed())),
+            Err(pending) => waiting.note(pending),
         }
-        if limit.is_some_and(|l| begin.elapsed() > l) || changed.elapsed() > stall {
+        if waiting.check(String::new).is_err() {
             return Err(format!(
-                "not within {} s: {last}",
-                begin.elapsed().as_secs()
+                "not within {} s: {}",
+                waiting.elapsed().as_secs(),
+                waiting.last()
             ));
         }
         tokio::time::sleep(PAUSE).await;

@@ -22,3 +22,4 @@ mod render_properties;
 mod render_schema;
 mod requests;
 mod samples;
+mod tied;

@@ -50,7 +50,7 @@ const CLUSTER: &str = "bench";
 pub fn run(args: Args) -> anyhow::Result<()> {
     let What::Bootstrap(args) = args.what;
     vendor::run(vendor::Args::default())?;
-    let lab = stack::lab(stack::Source::Auto)?;
+    let lab = stack::whole_lab(stack::Source::Auto)?;
     let mctl = (args.only != Some(Side::Peer))
         .then(release::build)
         .transpose()?;

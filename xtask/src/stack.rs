@@ -17,8 +17,17 @@ pub enum Source {
     Built,
 }
 
-/// The lab's bundle and programs, made if they are missing.
+/// The lab's bundle and programs that bootstrap and the tests need, made if they are missing.
 pub fn lab(source: Source) -> anyhow::Result<lab::Lab> {
+    make(source, false)
+}
+
+/// The same with what only long measurements need.
+pub fn whole_lab(source: Source) -> anyhow::Result<lab::Lab> {
+    make(source, true)
+}
+
+fn make(source: Source, all: bool) -> anyhow::Result<lab::Lab> {
     let pull = match source {
         Source::Registries => true,
         Source::Built => false,
@@ -29,10 +38,10 @@ pub fn lab(source: Source) -> anyhow::Result<lab::Lab> {
         if pull {
             "images from their registries"
         } else {
-            "images from source; a first time takes up to 40 min on 2 cores, later ones seconds"
+            "images from source; a first time takes about 25 min on 2 cores, later ones seconds"
         }
     );
-    lab::build(pull)
+    lab::build(pull, all)
 }
 
 /// Whether container registries can be reached from here.

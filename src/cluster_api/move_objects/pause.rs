@@ -15,7 +15,7 @@ use crate::{
         object::{BLOCK_MOVE, CLUSTER_NAME, CORE, Object, PAUSED, PAUSED_FOR_MOVE},
         plan::Plan,
     },
-    ports::kubernetes::{Cluster, Exact},
+    ports::kubernetes::{Cluster, Exact, Waiting},
 };
 
 impl Move<'_> {
@@ -85,8 +85,7 @@ impl Move<'_> {
 
     /// Waits until nothing blocks the move and every controller has said that it stopped. Returns the source as it is then.
     pub(super) async fn fence(&mut self) -> Result<View> {
-        let mut last = Vec::new();
-        let mut changed = tokio::time::Instant::now();
+        let mut waiting = Waiting::new(STALL, self.progress);
         let mut view = self.view_source().await?;
         let mut complete = true;
         let mut nap = std::time::Duration::from_millis(100);
@@ -102,24 +101,15 @@ impl Move<'_> {
                 continue;
             }
             let texts: Vec<String> = waits.iter().map(|(_, text)| text.clone()).collect();
-            if texts != last {
-                self.progress.seen(&match texts.as_slice() {
-                    [one] => one.clone(),
-                    all => format!("{} (and {} more)", all[0], all.len() - 1),
-                });
-                last = texts;
-                changed = tokio::time::Instant::now();
-            } else if changed.elapsed() >= STALL {
-                return Err(
-                    Error::new(Kind::Stalled, "the source does not come to rest")
-                        .because(format!(
-                            "nothing changed for {} s; waiting for: {}",
-                            STALL.as_secs(),
-                            last.join("; ")
-                        ))
-                        .fix("check that the source's Cluster API controllers run; a block-move annotation must be removed by its owner"),
-                );
-            }
+            waiting.note(match texts.as_slice() {
+                [one] => one.clone(),
+                all => format!("{} (and {} more)", all[0], all.len() - 1),
+            });
+            waiting
+                .check(|| "the source's rest before the move".into())
+                .map_err(|e| {
+                    e.because(texts.join("; ")).fix("check that the source's Cluster API controllers run; a block-move annotation must be removed by its owner")
+                })?;
             tokio::time::sleep(nap).await;
             nap = (nap * 2).min(std::time::Duration::from_secs(2));
             let kinds: BTreeSet<(String, String)> = waits.into_iter().map(|(k, _)| k).collect();

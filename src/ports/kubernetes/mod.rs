@@ -1,7 +1,12 @@
-//! One Kubernetes API server: reading, server-side apply with retries, deletes with preconditions, waits. Must not know which objects matter.
+//! One Kubernetes API server: reading, server-side apply with retries, deletes with preconditions, waits; no request without a
+//! limit. Must not know which objects matter.
 
+mod apply;
 mod board;
 mod exact;
+pub mod kinds;
+mod look;
+pub mod names;
 pub mod objects;
 mod wait;
 
@@ -14,10 +19,10 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, TryStreamExt, stream};
+use async_trait::async_trait;
 use kube::{
     Api, Client, Config,
-    api::{ApiResource, ListParams, Patch, PatchParams},
+    api::ApiResource,
     config::{KubeConfigOptions, Kubeconfig},
     core::{DynamicObject, GroupVersionKind},
     discovery::Scope,
@@ -27,10 +32,9 @@ use crate::{Error, FIELD_MANAGER, Kind, Result};
 
 pub use board::{Board, Slot};
 pub use exact::Exact;
-pub use wait::{Pending, condition, poll, replicas_ready};
+pub use kinds::kind;
+pub use wait::{Pending, Wait, Waiting, met, poll, replicas_ready};
 
-/// Requests in flight to one API server.
-const PARALLEL: usize = 16;
 /// How long a request that fails for a passing reason is repeated before it counts as stalled.
 const TRANSIENT_LIMIT: Duration = Duration::from_secs(120);
 /// How long one request may take; longer than a webhook's own limit.
@@ -45,6 +49,24 @@ pub trait Progress: Send + Sync {
 /// Discards progress.
 impl Progress for () {
     fn seen(&self, _: &str) {}
+}
+
+/// Connects to Kubernetes API servers: the one place where clients are made.
+#[async_trait]
+pub trait Clusters: Send + Sync {
+    /// A cluster from the text of a kubeconfig; talks to nobody yet. The name is for messages.
+    async fn connect(&self, name: &str, kubeconfig: &str) -> Result<Cluster>;
+}
+
+/// Real API servers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Real;
+
+#[async_trait]
+impl Clusters for Real {
+    async fn connect(&self, name: &str, kubeconfig: &str) -> Result<Cluster> {
+        Cluster::from_kubeconfig(name, kubeconfig).await
+    }
 }
 
 /// A cluster to talk to.
@@ -146,88 +168,6 @@ impl Cluster {
         })
     }
 
-    /// One object, or `None`.
-    pub async fn get(
-        &self,
-        gvk: &GroupVersionKind,
-        namespace: Option<&str>,
-        name: &str,
-    ) -> Result<Option<DynamicObject>> {
-        let result = async { self.api(gvk, namespace).await?.get_opt(name).await }.await;
-        result.map_err(|e| self.error("read", &gvk.kind, namespace, name, &e))
-    }
-
-    /// All objects of a kind; `None` when the server does not know the kind.
-    pub async fn list(
-        &self,
-        gvk: &GroupVersionKind,
-        namespace: Option<&str>,
-        selector: Option<&str>,
-    ) -> Result<Option<Vec<DynamicObject>>> {
-        let api = match self.api(gvk, namespace).await {
-            Ok(api) => api,
-            Err(e) if is_unknown_kind(&e) => return Ok(None),
-            Err(e) => return Err(self.error("list", &gvk.kind, namespace, "", &e)),
-        };
-        let mut params = ListParams::default().limit(500);
-        params.label_selector = selector.map(str::to_owned);
-        let mut all = Vec::new();
-        loop {
-            let page = api
-                .list(&params)
-                .await
-                .map_err(|e| self.error("list", &gvk.kind, namespace, "", &e))?;
-            all.extend(page.items.into_iter().map(|o| typed(o, gvk)));
-            match page.metadata.continue_.filter(|c| !c.is_empty()) {
-                Some(next) => params.continue_token = Some(next),
-                None => return Ok(Some(all)),
-            }
-        }
-    }
-
-    /// Server-side apply under mctl's field manager, taking over fields that others own. Passing errors
-    /// (webhook or CRD not there yet, server busy or away) are retried and shown.
-    pub async fn apply(
-        &self,
-        object: &DynamicObject,
-        progress: &dyn Progress,
-    ) -> Result<DynamicObject> {
-        let gvk = gvk(object)?;
-        let name = object.metadata.name.clone().unwrap_or_default();
-        let namespace = object.metadata.namespace.as_deref();
-        let params = PatchParams::apply(self.field_manager).force();
-        self.retrying("apply", &gvk, namespace, &name, progress, || async {
-            self.api(&gvk, namespace)
-                .await?
-                .patch(&name, &params, &Patch::Apply(object))
-                .await
-        })
-        .await
-    }
-
-    /// Applies a set: namespaces, then CRDs, then the rest in parallel. Objects of a kind that is not served yet are tried
-    /// again until it is; a CRD that says it is established would not spare that, for discovery follows later.
-    pub async fn apply_all(
-        &self,
-        objects: &[DynamicObject],
-        progress: &dyn Progress,
-    ) -> Result<Vec<DynamicObject>> {
-        let (first, rest): (Vec<_>, Vec<_>) = objects.iter().partition(|o| kind(o) == "Namespace");
-        let (crds, rest): (Vec<_>, Vec<_>) = rest
-            .into_iter()
-            .partition(|o| kind(o) == "CustomResourceDefinition");
-        let mut done = Vec::with_capacity(objects.len());
-        for group in [first, crds, rest] {
-            let work: Vec<_> = group.into_iter().map(|o| self.apply(o, progress)).collect();
-            let results: Vec<DynamicObject> = stream::iter(work)
-                .buffer_unordered(PARALLEL)
-                .try_collect()
-                .await?;
-            done.extend(results);
-        }
-        Ok(done)
-    }
-
     /// Deletes one object if it is still the one meant (by UID, if it has one); gone or another one already is fine.
     pub async fn delete(&self, object: &DynamicObject, progress: &dyn Progress) -> Result<()> {
         let mut meant = DynamicObject {
@@ -269,23 +209,49 @@ impl Cluster {
         progress: &dyn Progress,
         attempt: impl Fn() -> F,
     ) -> Result<T> {
+        let to = Request {
+            verb,
+            gvk,
+            namespace,
+            name,
+        };
+        self.repeat(&to, ATTEMPT_LIMIT, TRANSIENT_LIMIT, progress, attempt)
+            .await
+    }
+
+    /// Tries again what fails for a passing reason until `limit` is over; each attempt has `each`.
+    async fn repeat<T, F: Future<Output = Result<T, kube::Error>> + Send>(
+        &self,
+        to: &Request<'_>,
+        each: Duration,
+        limit: Duration,
+        progress: &dyn Progress,
+        attempt: impl Fn() -> F,
+    ) -> Result<T> {
+        let Request {
+            verb,
+            gvk,
+            namespace,
+            name,
+        } = *to;
         let begin = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(100);
         loop {
             self.attempts.fetch_add(1, Ordering::Relaxed);
-            let why = match tokio::time::timeout(ATTEMPT_LIMIT, attempt()).await {
+            let why = match tokio::time::timeout(each, attempt()).await {
                 Ok(Ok(value)) => return Ok(value),
                 Ok(Err(e)) if is_transient(&e) => short(&e),
                 Ok(Err(e)) => return Err(self.error(verb, &gvk.kind, namespace, name, &e)),
-                Err(_) => format!("no answer within {} s", ATTEMPT_LIMIT.as_secs()),
+                Err(_) => format!("no answer within {} s", each.as_secs()),
             };
-            if begin.elapsed() > TRANSIENT_LIMIT {
+            if begin.elapsed() + pause > limit {
                 return Err(Error::new(
                     Kind::Stalled,
                     format!("cannot {verb} {}", self.place(&gvk.kind, namespace, name)),
                 )
                 .because(why)
-                .fix("run the same command again when the API server answers"));
+                .fix("run the same command again when the API server answers")
+                .passing());
             }
             progress.seen(&format!("{verb} {}/{name}: {why}", gvk.kind));
             tokio::time::sleep(pause).await;
@@ -318,9 +284,19 @@ impl Cluster {
         let what = format!("cannot {verb} {}", self.place(kind, namespace, name));
         match code {
             401 => Error::new(Kind::Authentication, what).because(short(e)),
+            _ if is_transient(e) => Error::failed(what).because(short(e)).passing(),
             _ => Error::failed(what).because(short(e)),
         }
     }
+}
+
+/// What a request is about, for messages.
+#[derive(Clone, Copy)]
+struct Request<'a> {
+    verb: &'a str,
+    gvk: &'a GroupVersionKind,
+    namespace: Option<&'a str>,
+    name: &'a str,
 }
 
 /// Group, version and kind of an object.
@@ -342,11 +318,6 @@ fn typed(mut object: DynamicObject, gvk: &GroupVersionKind) -> DynamicObject {
         kind: gvk.kind.clone(),
     });
     object
-}
-
-/// Kind of an object; empty if it has none.
-pub fn kind(object: &DynamicObject) -> &str {
-    object.types.as_ref().map_or("", |t| t.kind.as_str())
 }
 
 fn is_unknown_kind(e: &kube::Error) -> bool {

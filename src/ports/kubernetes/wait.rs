@@ -1,7 +1,7 @@
-//! Waits, on objects by watch and on anything else by looking: each shows what it last saw and ends by a stall limit, not by
-//! a total time. Must not change anything.
+//! Waits, on objects by watch and on anything else by looking: each shows what it last saw and ends when there is no news, not
+//! by a total time alone. Must not change anything.
 
-use std::{future::Future, time::Duration};
+use std::{collections::HashSet, time::Duration};
 
 use futures::StreamExt;
 use kube::{
@@ -16,74 +16,157 @@ use crate::{Error, Kind, Result};
 /// Why an object is not as it should be yet.
 pub type Pending = String;
 
-/// What a wait has seen so far.
-struct Seen<'a> {
+/// A wait never takes longer than this many times its stall limit, whatever news there is.
+const TOTAL: u32 = 6;
+/// A watch that has said nothing for so long may be dead without knowing it; a new one begins with a look.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What is waited for, and how.
+#[derive(Clone, Copy)]
+pub struct Wait<'a> {
+    /// For messages: `the set of machines`.
+    pub what: &'a str,
+    /// The wait ends when there was no news for this long.
+    pub stall: Duration,
+    /// Between looks.
+    pub pause: Duration,
+    /// Told what is seen.
+    pub progress: &'a dyn Progress,
+}
+
+/// What a wait has seen so far. For loops of their own; [`poll`] and [`Cluster::wait`] are the usual ones.
+pub struct Waiting<'a> {
     begin: Instant,
-    changed: Instant,
+    news: Instant,
+    blind: Option<Instant>,
     last: String,
+    seen: HashSet<String>,
+    total: Duration,
+    stall: Duration,
     progress: &'a dyn Progress,
 }
 
-impl<'a> Seen<'a> {
-    fn new(progress: &'a dyn Progress) -> Self {
+impl<'a> Waiting<'a> {
+    /// Begins to wait.
+    pub fn new(stall: Duration, progress: &'a dyn Progress) -> Self {
         let now = Instant::now();
         Self {
             begin: now,
-            changed: now,
+            news: now,
+            blind: None,
             last: String::new(),
+            seen: HashSet::new(),
+            total: stall * TOTAL,
+            stall,
             progress,
         }
     }
 
-    fn note(&mut self, text: String) {
+    /// Another total limit.
+    #[must_use]
+    pub fn within(mut self, total: Duration) -> Self {
+        self.total = total;
+        self
+    }
+
+    /// Notes what is missing. Only what was never seen before is news: a release that fails and is tried again alternates
+    /// between two texts for ever.
+    pub fn note(&mut self, text: impl Into<String>) {
+        let text = text.into();
+        if self.blind.take().is_some() {
+            // The time without sight says nothing about the object.
+            self.news = Instant::now();
+        }
+        if self.seen.insert(evidence(&text)) {
+            self.news = Instant::now();
+        }
+        self.tell(text);
+    }
+
+    /// Notes that nothing could be seen; an error that will not pass ends the wait.
+    pub fn unknown(&mut self, error: Error) -> Result<()> {
+        if !error.is_passing() {
+            return Err(error);
+        }
+        self.blind.get_or_insert_with(Instant::now);
+        self.tell(error.line());
+        Ok(())
+    }
+
+    fn tell(&mut self, text: String) {
         if text != self.last {
             self.progress.seen(&text);
             self.last = text;
-            self.changed = Instant::now();
         }
     }
 
-    fn check(&self, stall: Duration, what: impl FnOnce() -> String) -> Result<()> {
-        if self.changed.elapsed() < stall {
+    /// What was seen last.
+    pub fn last(&self) -> &str {
+        &self.last
+    }
+
+    /// Since when it waits.
+    pub fn elapsed(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    /// An error when the wait is over.
+    pub fn check(&self, what: impl FnOnce() -> String) -> Result<()> {
+        let still = self.blind.unwrap_or(self.news).elapsed();
+        let waited = self.begin.elapsed();
+        let why = if waited >= self.total {
+            format!("it took longer than {} s in all", self.total.as_secs())
+        } else if still >= self.stall {
+            format!(
+                "nothing new for {} s (waited {} s in all)",
+                still.as_secs(),
+                waited.as_secs()
+            )
+        } else {
             return Ok(());
-        }
+        };
         Err(Error::new(Kind::Stalled, format!("{} does not get ready", what()))
-            .because(format!(
-                "nothing changed for {} s (waited {} s in all); last seen: {}",
-                self.changed.elapsed().as_secs(),
-                self.begin.elapsed().as_secs(),
-                self.last
-            ))
+            .because(format!("{why}; last seen: {}", self.last))
             .fix("look at the object and its events, mend the cause, then run the same command again: it goes on from here"))
     }
 }
 
-/// Looks again and again, with `pause` between, for what cannot be watched: an API server that does not answer yet, several
-/// objects at once. `look` says as [`Cluster::wait`]'s check does what is missing; an error of its own ends the wait.
-pub async fn poll<T, F>(
-    what: &str,
-    stall: Duration,
-    pause: Duration,
-    progress: &dyn Progress,
-    mut look: impl FnMut() -> F,
-) -> Result<T>
+/// A text without what changes by itself: durations, times, addresses. Plain numbers count (2 of 3 ready).
+fn evidence(text: &str) -> String {
+    let changes = |word: &&str| {
+        let word = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+        word.starts_with(|c: char| c.is_ascii_digit()) && word.parse::<u64>().is_err()
+    };
+    text.split_whitespace()
+        .filter(|word| !changes(word))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// Looks again and again for what cannot be watched: an API server that does not answer yet, several objects at once. `look`
+/// says as [`Cluster::wait`]'s check does what is missing. When it cannot see, that is shown and waited through; an error that
+/// will not pass ends the wait.
+pub async fn poll<T, F>(wait: Wait<'_>, mut look: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = Result<Result<T, Pending>>>,
 {
-    let mut seen = Seen::new(progress);
+    let mut waiting = Waiting::new(wait.stall, wait.progress);
     loop {
-        match look().await? {
-            Ok(value) => return Ok(value),
-            Err(pending) => seen.note(pending),
+        match tokio::time::timeout(wait.stall, look()).await {
+            Ok(Ok(Ok(value))) => return Ok(value),
+            Ok(Ok(Err(pending))) => waiting.note(pending),
+            Ok(Err(error)) => waiting.unknown(error)?,
+            // The check below ends it.
+            Err(_) => waiting.tell("a look took longer than the whole wait may".into()),
         }
-        seen.check(stall, || what.to_owned())?;
-        tokio::time::sleep(pause).await;
+        waiting.check(|| wait.what.to_owned())?;
+        tokio::time::sleep(wait.pause).await;
     }
 }
 
 impl Cluster {
-    /// Watches one object until `check` says `Ok`. `Err(text)` is what is missing; when that text does not change for
-    /// `stall`, the wait ends with an error that carries it.
+    /// Watches one object until `check` says `Ok`. `Err(text)` is what is missing; without news for `stall` the wait ends with
+    /// an error that carries it.
     pub async fn wait<T>(
         &self,
         gvk: &GroupVersionKind,
@@ -93,14 +176,19 @@ impl Cluster {
         progress: &dyn Progress,
         mut check: impl FnMut(Option<&DynamicObject>) -> Result<T, Pending>,
     ) -> Result<T> {
-        let mut seen = Seen::new(progress);
+        let mut waiting = Waiting::new(stall, progress);
         let place = || self.place(&gvk.kind, namespace, name);
         loop {
-            let api = match self.api(gvk, namespace).await {
-                Ok(api) => api,
-                Err(e) => {
-                    seen.note(format!("{}: {}", gvk.kind, super::short(&e)));
-                    seen.check(stall, place)?;
+            let api = match tokio::time::timeout(SILENCE, self.api(gvk, namespace)).await {
+                Ok(Ok(api)) => api,
+                failed => {
+                    let why = match failed {
+                        Ok(Err(e)) => super::short(&e),
+                        _ => format!("no answer within {} s", SILENCE.as_secs()),
+                    };
+                    let error = Error::failed(gvk.kind.clone()).because(why).passing();
+                    waiting.unknown(error)?;
+                    waiting.check(place)?;
                     tokio::time::sleep(Duration::from_millis(300)).await;
                     continue;
                 }
@@ -108,18 +196,21 @@ impl Cluster {
             let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
             let mut events = std::pin::pin!(watcher(api, config).default_backoff());
             let mut listed = false;
-            loop {
-                // The tick only looks at the stall limit; state comes by watch.
+            let mut heard = Instant::now();
+            while heard.elapsed() < SILENCE {
+                // The tick only looks at the limits; state comes by watch.
                 let Ok(next) = tokio::time::timeout(Duration::from_secs(1), events.next()).await
                 else {
-                    seen.check(stall, place)?;
+                    waiting.check(place)?;
                     continue;
                 };
+                heard = Instant::now();
                 let object = match next {
                     None => break,
                     Some(Err(e)) => {
-                        seen.note(format!("{} {name}: {e}", gvk.kind));
-                        seen.check(stall, place)?;
+                        let error = Error::failed(format!("{} {name}", gvk.kind)).because(&e);
+                        waiting.unknown(error.passing())?;
+                        waiting.check(place)?;
                         continue;
                     }
                     Some(Ok(watcher::Event::Init)) => {
@@ -135,16 +226,16 @@ impl Cluster {
                 };
                 match check(object.as_ref()) {
                     Ok(value) => return Ok(value),
-                    Err(pending) => seen.note(pending),
+                    Err(pending) => waiting.note(pending),
                 }
-                seen.check(stall, place)?;
+                waiting.check(place)?;
             }
         }
     }
 }
 
-/// Checks a condition of `status.conditions`; the pending text is its reason and message.
-pub fn condition(object: &DynamicObject, type_: &str) -> Result<(), Pending> {
+/// That a condition of `status.conditions` is true; else its reason and message.
+pub fn met(object: &DynamicObject, type_: &str) -> Result<(), Pending> {
     let name = objects::name(object);
     let kind = super::kind(object);
     match objects::condition(object, type_) {
@@ -196,4 +287,103 @@ pub fn replicas_ready(object: &DynamicObject) -> Result<(), Pending> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::VecDeque,
+        sync::{Mutex, PoisonError},
+    };
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Told(Mutex<Vec<String>>);
+
+    impl Progress for Told {
+        fn seen(&self, evidence: &str) {
+            let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            told.push(evidence.to_owned());
+        }
+    }
+
+    fn wait(progress: &dyn Progress) -> Wait<'_> {
+        Wait {
+            what: "the release",
+            stall: Duration::from_secs(300),
+            pause: Duration::from_secs(10),
+            progress,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn texts_that_alternate_are_no_news() {
+        let begin = Instant::now();
+        let mut turn = 0;
+        let e = poll(wait(&()), || {
+            turn += 1;
+            let text = match turn % 2 {
+                0 => format!("Running 'install' action with timeout of 5m{turn}s"),
+                _ => format!("install failed after {turn}.5s"),
+            };
+            async { Ok(Err::<(), _>(text)) }
+        })
+        .await
+        .unwrap_err();
+        assert_eq!(e.kind(), Kind::Stalled);
+        assert!(begin.elapsed() < Duration::from_secs(330), "{e}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_for_ever_end_at_the_total() {
+        let begin = Instant::now();
+        let mut turn = 0;
+        let e = poll(wait(&()), || {
+            turn += 1;
+            let text = format!("{turn} of 100000");
+            async { Ok(Err::<(), _>(text)) }
+        })
+        .await
+        .unwrap_err();
+        assert!(e.to_string().contains("1800 s in all"), "{e}");
+        assert!(begin.elapsed() <= Duration::from_secs(1810));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_seen_is_told_and_waited_through() {
+        let told = Told::default();
+        let away = || Err(Error::failed("cannot list").because("refused").passing());
+        let mut looks: VecDeque<Result<Result<u8, String>>> = VecDeque::new();
+        looks.push_back(Ok(Err("not yet".into())));
+        looks.extend((0..20).map(|_| away()));
+        looks.push_back(Ok(Err("not yet".into())));
+        looks.push_back(Ok(Ok(7)));
+        let value = poll(wait(&told), || {
+            let next = looks.pop_front().unwrap();
+            async { next }
+        })
+        .await
+        .unwrap();
+        assert_eq!(value, 7);
+        let told = told.0.lock().unwrap();
+        assert_eq!(*told, ["not yet", "cannot list: refused", "not yet"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_never_be_seen_ends_the_wait() {
+        let look = || async { Err::<Result<(), String>, _>(Error::failed("x").passing()) };
+        assert_eq!(
+            poll(wait(&()), look).await.unwrap_err().kind(),
+            Kind::Stalled
+        );
+        let refused =
+            || async { Err::<Result<(), String>, _>(Error::new(Kind::Authentication, "x")) };
+        let begin = Instant::now();
+        let e = poll(wait(&()), refused).await.unwrap_err();
+        assert_eq!(
+            (e.kind(), begin.elapsed()),
+            (Kind::Authentication, Duration::ZERO)
+        );
+    }
 }

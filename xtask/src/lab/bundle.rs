@@ -10,16 +10,28 @@ use serde_json::json;
 use super::cache::{Cache, hash_sources, recipe_hash, remove_tree, write_atomic};
 use super::image::Images;
 use super::oci::Layout;
-use super::pins::{Pins, Program, data_dir};
+use super::pins::{Pins, Program, Tier, data_dir};
 use super::programs::Builder;
 use super::progress::Progress;
 
 /// Media type of a profile in a bundle.
 pub const PROFILE: &str = "application/vnd.mctl.profile.v1+yaml";
 
-/// Where the bundle is.
-pub fn path(cache: &Cache) -> PathBuf {
-    cache.join("bundle")
+/// Where the bundle of the tiers up to this one is.
+pub fn path(cache: &Cache, tier: Tier) -> PathBuf {
+    cache.join(name(tier))
+}
+
+fn name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Main => "bundle",
+        Tier::Long => "bundle-all",
+    }
+}
+
+/// Where it is written what the bundle is made of.
+pub fn stamp_path(cache: &Cache, tier: Tier) -> PathBuf {
+    cache.join(format!("{}.stamp", name(tier)))
 }
 
 /// Fails when there is less free disk than what is still to be made needs.
@@ -66,13 +78,14 @@ pub fn programs(programs: &[&Program], builder: &Builder, progress: &Progress) -
 pub fn host_programs(
     cache: &Cache,
     pins: &Pins,
+    tier: Tier,
     builder: &Builder,
     progress: &Progress,
 ) -> Result<()> {
     let mut wanted: Vec<&Program> = Vec::new();
     for reference in pins.host_programs.values() {
         let (program, _) = pins.program_of(reference)?;
-        if !wanted.iter().any(|p| p.name == program.name) {
+        if program.tier <= tier && !wanted.iter().any(|p| p.name == program.name) {
             wanted.push(program);
         }
     }
@@ -106,12 +119,13 @@ pub fn only(names: &[String], images: &Images, progress: &Progress) -> Result<()
 }
 
 /// Builds every image and the layout of all of them; the old bundle stays until the new one is whole.
-pub fn bundle(images: &Images, progress: &Progress) -> Result<PathBuf> {
+pub fn bundle(images: &Images, tier: Tier, progress: &Progress) -> Result<PathBuf> {
     let (cache, pins) = (images.cache, images.pins);
-    let target = path(cache);
-    let stamp_path = cache.join("bundle.stamp");
+    let target = path(cache, tier);
+    let stamp_path = stamp_path(cache, tier);
+    let wanted = pins.images_of(tier)?;
     let mut recipes = Vec::new();
-    for image in &pins.images {
+    for image in &wanted {
         recipes.push(images.recipe(image)?);
     }
     recipes.extend(pins.roots.iter().map(|root| images.root_recipe(root)));
@@ -124,17 +138,16 @@ pub fn bundle(images: &Images, progress: &Progress) -> Result<PathBuf> {
     {
         return Ok(target);
     }
-    let missing: Vec<bool> = pins
-        .images
+    let missing: Vec<bool> = wanted
         .iter()
         .map(|i| images.is_made(i))
         .map(|m| m.map(|m| !m))
         .collect::<Result<_>>()?;
     let count = missing.iter().filter(|m| **m).count();
-    let work = cache.work_dir("bundle")?;
+    let work = cache.work_dir(name(tier))?;
     let mut layout = Layout::create(&work)?;
     let mut number = 0;
-    for (image, missing) in pins.images.iter().zip(missing) {
+    for (image, missing) in wanted.into_iter().zip(missing) {
         let layers = if missing {
             number += 1;
             progress.step(&format!("image {number}/{count} {}", image.name), || {

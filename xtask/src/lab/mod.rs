@@ -1,5 +1,6 @@
 //! Builds every program of the stack from source and packs the images into one bundle; must not touch an engine's existing objects.
 
+mod ahead;
 mod bundle;
 mod cache;
 mod deb_lock;
@@ -10,6 +11,7 @@ mod gomod;
 mod image;
 mod kernel;
 mod layer;
+mod libraries;
 mod oci;
 mod pins;
 mod proc;
@@ -25,7 +27,7 @@ use cache::Cache;
 use deb_lock::DebLock;
 use debian::Debian;
 use image::Images;
-use pins::Pins;
+use pins::{Pins, Tier};
 use programs::Builder;
 use progress::Progress;
 
@@ -41,6 +43,9 @@ pub struct Args {
     /// Stops the engine that the lab started, removes its data and puts the kernel's settings back.
     #[arg(long, conflicts_with_all = ["path", "engine"])]
     engine_stop: bool,
+    /// Makes everything, also what only long measurements need.
+    #[arg(long)]
+    all: bool,
     /// Builds only this program or image and no bundle; may be repeated.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
@@ -53,13 +58,22 @@ pub struct Args {
     /// Writes the lock of Debian packages anew, with what the mirror offers now.
     #[arg(long)]
     update_debs: bool,
+    /// Writes the lock of shared Go modules anew, with the highest versions that the programs need.
+    #[arg(long)]
+    update_libraries: bool,
+}
+
+impl Args {
+    fn tier(&self) -> Tier {
+        if self.all { Tier::Long } else { Tier::Main }
+    }
 }
 
 /// Runs the command.
 pub fn run(args: Args) -> Result<()> {
     let cache = Cache::open()?;
     if args.path {
-        let path = bundle::path(&cache);
+        let path = bundle::path(&cache, args.tier());
         if !path.join("index.json").exists() {
             bail!("there is no bundle yet; `cargo xtask lab` makes it");
         }
@@ -89,6 +103,10 @@ pub fn run(args: Args) -> Result<()> {
         return Debian::new(&cache, &pins.debian, &empty)
             .update_lock(&pins.debs()?, &DebLock::path());
     }
+    if args.update_libraries {
+        let builder = Builder::new(&cache, libraries::Libraries::new())?;
+        return libraries::update(&Pins::load()?, builder, &Progress::start());
+    }
     make(&cache, &args)
 }
 
@@ -101,18 +119,18 @@ pub struct Lab {
     pub bin: PathBuf,
 }
 
-/// Makes what is missing of the bundle, by pulling or by building; seconds when all is there.
-pub fn build(from_registries: bool) -> Result<Lab> {
+/// Makes what is missing of the bundle, by pulling or by building; seconds when all is there. `all`: also what only long
+/// measurements need.
+pub fn build(from_registries: bool, all: bool) -> Result<Lab> {
     let cache = Cache::open()?;
-    make(
-        &cache,
-        &Args {
-            from_registries,
-            ..Args::default()
-        },
-    )?;
+    let args = Args {
+        from_registries,
+        all,
+        ..Args::default()
+    };
+    make(&cache, &args)?;
     Ok(Lab {
-        bundle: bundle::path(&cache),
+        bundle: bundle::path(&cache, args.tier()),
         bin: cache.join("bin"),
     })
 }
@@ -153,48 +171,43 @@ fn need_root() -> Result<()> {
 }
 
 fn make(cache: &Cache, args: &Args) -> Result<()> {
-    let (pins, lock) = (Pins::load()?, DebLock::load()?);
-    let (pins, debian) = (&pins, &Debian::new(cache, &pins.debian, &lock));
+    let (pins, lock) = (&Pins::load()?, DebLock::load()?);
+    let (tier, debian) = (args.tier(), &Debian::new(cache, &pins.debian, &lock));
     need_root()?;
     let _lock = cache.lock("lab")?;
     cache.clean_work()?;
-    let progress = Progress::start();
+    let progress = &Progress::start();
+    let builder = &Builder::new(cache, libraries::load()?)?;
     if args.from_registries {
-        let path = registries::pull(cache, pins, debian, &progress)?;
-        bundle::host_programs(cache, pins, &Builder::new(cache)?, &progress)?;
+        let path = registries::pull(cache, pins, tier, debian, progress)?;
+        bundle::host_programs(cache, pins, tier, builder, progress)?;
         progress.say(&format!("bundle: {}", path.display()));
         return Ok(());
     }
-    let builder = Builder::new(cache)?;
-    let missing = pins
-        .programs
-        .iter()
-        .map(|p| builder.is_made(p))
-        .collect::<Result<Vec<_>>>()?;
-    bundle::check_disk(
-        cache,
-        pins,
-        missing.iter().filter(|made| !**made).count(),
-        missing.len(),
-    )?;
+    let wanted: Vec<_> = pins.programs_of(tier).collect();
+    let mut missing = Vec::new();
+    for program in &wanted {
+        if !builder.is_made(program)? {
+            missing.push(*program);
+        }
+    }
+    bundle::check_disk(cache, pins, missing.len(), wanted.len())?;
     debian.ensure_host(&pins.debian.host)?;
     let images = Images {
         cache,
         pins,
         debian,
-        builder: &builder,
+        builder,
     };
     if !args.only.is_empty() {
-        bundle::only(&args.only, &images, &progress)?;
-        return bundle::link_host_programs(cache, pins, &builder);
+        bundle::only(&args.only, &images, progress)?;
+        return bundle::link_host_programs(cache, pins, builder);
     }
-    bundle::programs(
-        &pins.programs.iter().collect::<Vec<_>>(),
-        &builder,
-        &progress,
-    )?;
-    bundle::link_host_programs(cache, pins, &builder)?;
-    let path = bundle::bundle(&images, &progress)?;
+    ahead::beside(&missing, builder, pins, &lock, cache, || {
+        bundle::programs(&missing, builder, progress)
+    })?;
+    bundle::link_host_programs(cache, pins, builder)?;
+    let path = bundle::bundle(&images, tier, progress)?;
     debian.clean()?;
     if !args.keep_build_cache {
         builder.drop_build_cache()?;

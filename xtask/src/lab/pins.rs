@@ -27,6 +27,8 @@ pub struct Pins {
     pub profile: Profile,
     /// Pulling instead of building.
     pub registries: Registries,
+    /// Libraries of the programs.
+    pub libraries: Shared,
     /// Debian root file systems.
     #[serde(rename = "root")]
     pub roots: Vec<Root>,
@@ -64,6 +66,25 @@ pub struct Registries {
     pub instead: BTreeMap<String, String>,
 }
 
+/// Go modules that several programs are built with; their versions are in `libraries.lock`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shared {
+    /// Modules of which every program keeps its own version.
+    pub apart: Vec<String>,
+}
+
+/// Which runs need a program.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Bootstrap and the tests.
+    #[default]
+    Main,
+    /// Only what is run by hand and takes long.
+    Long,
+}
+
 /// One Debian root, made by mmdebstrap.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -86,6 +107,9 @@ pub struct Root {
 pub struct Program {
     /// What images and the host's programs call it.
     pub name: String,
+    /// Which runs need it; what it is made of does not depend on that.
+    #[serde(default, skip_serializing)]
+    pub tier: Tier,
     /// Go modules, `path@version`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
@@ -116,6 +140,18 @@ impl Program {
     /// Files of our own that it is built from.
     pub fn sources(&self) -> impl Iterator<Item = &String> {
         self.shims.values().chain(&self.c)
+    }
+
+    /// Paths of its modules.
+    pub fn module_paths(&self) -> impl Iterator<Item = &str> {
+        self.modules
+            .iter()
+            .filter_map(|module| Some(module.split_once('@')?.0))
+    }
+
+    /// Whether its libraries have the versions that all programs share.
+    pub fn shares_libraries(&self) -> bool {
+        self.c.is_none()
     }
 
     /// Names of its executables.
@@ -276,6 +312,31 @@ impl Pins {
         Ok((program, executable))
     }
 
+    /// Programs of the tiers up to this one.
+    pub fn programs_of(&self, tier: Tier) -> impl Iterator<Item = &Program> {
+        self.programs.iter().filter(move |p| p.tier <= tier)
+    }
+
+    /// Images of the tiers up to this one.
+    pub fn images_of(&self, tier: Tier) -> Result<Vec<&Image>> {
+        let mut found = Vec::new();
+        for image in &self.images {
+            if self.image_tier(image)? <= tier {
+                found.push(image);
+            }
+        }
+        Ok(found)
+    }
+
+    /// An image is as late as the latest of its programs.
+    fn image_tier(&self, image: &Image) -> Result<Tier> {
+        let mut tier = Tier::Main;
+        for reference in image.programs.values() {
+            tier = tier.max(self.program_of(reference)?.0.tier);
+        }
+        Ok(tier)
+    }
+
     /// The root of a name.
     pub fn root(&self, name: &str) -> Result<&Root> {
         self.roots
@@ -356,6 +417,88 @@ mod tests {
                 program.name
             );
         }
+    }
+
+    /// Everything below a folder of the checkout, as one text.
+    fn texts(folders: &[&str]) -> String {
+        let mut all = String::new();
+        for folder in folders {
+            let folder = crate::host::root().join(folder);
+            for file in crate::host::files_under(&folder).unwrap() {
+                all += &String::from_utf8_lossy(&fs::read(folder.join(file)).unwrap());
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn what_the_catalog_or_a_test_needs_is_in_the_main_tier() {
+        let mut pins = Pins::load().unwrap();
+        let product = texts(&["embedded", "providers", "src"]);
+        let tests = texts(&["tests"]);
+        let wrong = |pins: &Pins| -> Vec<String> {
+            // Of Kubernetes itself kubeadm chooses the images, not the catalog.
+            let kubernetes = ["kubernetes", "etcd", "coredns", "pause", "crictl"];
+            let images = pins.images.iter().filter(|image| {
+                let named = image.name.rsplit_once(':').unwrap().0;
+                product.contains(named)
+                    || image
+                        .programs
+                        .values()
+                        .any(|r| kubernetes.contains(&r.split('/').next().unwrap()))
+            });
+            let hosts = pins
+                .host_programs
+                .iter()
+                .filter(|(name, _)| tests.contains(&format!("\"{name}\"")));
+            images
+                .filter(|image| pins.image_tier(image).unwrap() == Tier::Long)
+                .map(|image| image.name.clone())
+                .chain(
+                    hosts
+                        .filter(|(_, r)| pins.program_of(r).unwrap().0.tier == Tier::Long)
+                        .map(|(name, _)| name.clone()),
+                )
+                .collect()
+        };
+        assert_eq!(wrong(&pins), Vec::<String>::new());
+        for program in &mut pins.programs {
+            program.tier = Tier::Long;
+        }
+        let all = wrong(&pins);
+        for name in [
+            "etcd",
+            "kube-apiserver",
+            "docker.io/kindest/node:v1.36.3",
+            "reg.kyverno.io/kyverno/kyverno:v1.19.1",
+        ] {
+            assert!(
+                all.iter().any(|n| n == name),
+                "{name} is not seen as needed: {all:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tier_holds_the_earlier_ones_and_an_image_is_as_late_as_its_programs() {
+        let mut pins = Pins::load().unwrap();
+        let all = pins.images.len();
+        assert_eq!(pins.images_of(Tier::Long).unwrap().len(), all);
+        assert_eq!(pins.programs_of(Tier::Long).count(), pins.programs.len());
+        assert!(pins.programs_of(Tier::Main).all(|p| p.name != "clusterctl"));
+        let program = pins
+            .programs
+            .iter_mut()
+            .find(|p| p.name == "kyverno")
+            .unwrap();
+        let before = serde_json::to_value(&*program).unwrap();
+        program.tier = Tier::Long;
+        assert_eq!(
+            before,
+            serde_json::to_value(&*program).unwrap(),
+            "a tier is no part of a recipe"
+        );
+        assert_eq!(pins.images_of(Tier::Main).unwrap().len(), all - 5);
     }
 
     #[test]

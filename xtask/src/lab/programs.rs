@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::cache::{Cache, hash_sources, remove_tree};
 use super::gomod::{self, Consumer};
+use super::libraries::Libraries;
 use super::pins::{Program, data_dir};
 use super::proc::Run;
 
@@ -17,11 +18,24 @@ use super::proc::Run;
 pub struct Builder<'a> {
     cache: &'a Cache,
     go_version: String,
+    /// Versions that all programs are built with.
+    pub libraries: Libraries,
+}
+
+/// A module that a program's packages are from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Use {
+    /// Its path.
+    pub module: String,
+    /// Its version.
+    pub version: String,
+    /// Whether something else stands in its place.
+    pub replaced: bool,
 }
 
 impl<'a> Builder<'a> {
     /// Asks Go for its version, which is part of every recipe.
-    pub fn new(cache: &'a Cache) -> Result<Self> {
+    pub fn new(cache: &'a Cache, libraries: Libraries) -> Result<Self> {
         let version = Run::new("go")
             .args(["env", "GOVERSION"])
             .env("GOTOOLCHAIN", "local")
@@ -30,6 +44,7 @@ impl<'a> Builder<'a> {
         Ok(Self {
             cache,
             go_version: version.trim().to_owned(),
+            libraries,
         })
     }
 
@@ -39,7 +54,10 @@ impl<'a> Builder<'a> {
         for source in program.sources() {
             sources.push(hash_sources(&data_dir().join(source))?);
         }
-        Ok(json!({"program": 1, "pin": program, "sources": sources, "go": self.go_version}))
+        let libraries = program.shares_libraries().then_some(&self.libraries);
+        Ok(
+            json!({"program": 2, "pin": program, "sources": sources, "go": self.go_version, "libraries": libraries}),
+        )
     }
 
     /// Whether the program is there already.
@@ -89,10 +107,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn go_build(&self, program: &Program, dir: &Path, log: &Path) -> Result<()> {
-        let source = dir.join("source");
-        fs::create_dir_all(&source)?;
-        fs::create_dir_all(self.build_cache())?;
+    /// Modules that the program's packages are from; downloads what is missing of them.
+    pub fn uses(&self, program: &Program) -> Result<Vec<Use>> {
+        let dir = self.cache.work_dir(&format!("uses-{}", program.name))?;
+        self.consumer(program, &dir)?;
+        let listed = self
+            .go("list", program, &dir)
+            .args([
+                "-deps",
+                "-f",
+                "{{with .Module}}{{.Path}} {{.Version}} {{with .Replace}}replaced{{end}}{{end}}",
+            ])
+            .args(program.outputs.values())
+            .log(&self.cache.join(format!("logs/uses-{}.log", program.name)))
+            .output();
+        remove_tree(&dir)?;
+        Ok(read_uses(&listed?))
+    }
+
+    /// Writes the module that the program is built in.
+    fn consumer(&self, program: &Program, source: &Path) -> Result<()> {
+        fs::create_dir_all(source)?;
         let mut modules = Vec::new();
         for module in &program.modules {
             let text = fs::read_to_string(download(module)?.go_mod)?;
@@ -105,13 +140,41 @@ impl<'a> Builder<'a> {
                 data_dir().join(folder).to_string_lossy().into_owned(),
             );
         }
+        let own = Libraries::new();
         let text = gomod::generate(&Consumer {
             name: &program.name,
             modules: &modules,
             local_replaces: program.local_replaces.as_deref(),
             replaces: &replaces,
+            libraries: if program.shares_libraries() {
+                &self.libraries
+            } else {
+                &own
+            },
         })?;
-        fs::write(source.join("go.mod"), text)?;
+        Ok(fs::write(source.join("go.mod"), text)?)
+    }
+
+    /// A command of Go for the lab's target, in a program's module.
+    fn go(&self, command: &str, program: &Program, source: &Path) -> Run {
+        let mut run = Run::new("go").arg(command);
+        if !program.tags.is_empty() {
+            run = run.args(["-tags", &program.tags.join(",")]);
+        }
+        run.dir(source)
+            .env("GOTOOLCHAIN", "local")
+            .env("CGO_ENABLED", "0")
+            .env("GOOS", "linux")
+            .env("GOARCH", "amd64")
+            .env("GOWORK", "off")
+            .env("GOFLAGS", "-mod=mod -buildvcs=false")
+            .env("GOCACHE", self.build_cache())
+    }
+
+    fn go_build(&self, program: &Program, dir: &Path, log: &Path) -> Result<()> {
+        let source = dir.join("source");
+        self.consumer(program, &source)?;
+        fs::create_dir_all(self.build_cache())?;
         let mut ldflags = "-s -w".to_owned();
         for (variable, value) in &program.variables {
             ldflags.push_str(&format!(" -X {variable}={value}"));
@@ -119,21 +182,11 @@ impl<'a> Builder<'a> {
         for batch in batches(&program.outputs) {
             let out = dir.join("out");
             fs::create_dir_all(&out)?;
-            let mut run = Run::new("go").args(["build", "-trimpath", "-ldflags", &ldflags]);
-            if !program.tags.is_empty() {
-                run = run.args(["-tags", &program.tags.join(",")]);
-            }
-            run.arg("-o")
+            self.go("build", program, &source)
+                .args(["-trimpath", "-ldflags", &ldflags])
+                .arg("-o")
                 .arg(format!("{}/", out.display()))
                 .args(batch.iter().map(|(_, package)| package))
-                .dir(&source)
-                .env("GOTOOLCHAIN", "local")
-                .env("CGO_ENABLED", "0")
-                .env("GOOS", "linux")
-                .env("GOARCH", "amd64")
-                .env("GOWORK", "off")
-                .env("GOFLAGS", "-mod=mod -buildvcs=false")
-                .env("GOCACHE", self.build_cache())
                 .log(log)
                 .ok()?;
             fs::create_dir_all(dir.join("bin"))?;
@@ -148,6 +201,25 @@ impl<'a> Builder<'a> {
         }
         Ok(())
     }
+}
+
+/// Each module once, of lines that name one for every package; packages of Go itself and of the consumer have none.
+fn read_uses(listed: &str) -> Vec<Use> {
+    let mut found = BTreeMap::new();
+    for line in listed.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some(module), Some(version)) = (words.next(), words.next()) {
+            found.insert(module, (version, words.next().is_some()));
+        }
+    }
+    found
+        .into_iter()
+        .map(|(module, (version, replaced))| Use {
+            module: module.to_owned(),
+            version: version.to_owned(),
+            replaced,
+        })
+        .collect()
 }
 
 /// What `go mod download -json` says of a module.
@@ -208,6 +280,15 @@ fn compile_c(source: &Path, target: &Path, log: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_are_read_once_each() {
+        let uses = read_uses(
+            "\nexample.org/a v1.0.0 \nexample.org/b v2.0.0 replaced\nexample.org/a v1.0.0 \n\n",
+        );
+        assert_eq!(uses.len(), 2);
+        assert!(!uses[0].replaced && uses[1].replaced && uses[1].version == "v2.0.0");
+    }
 
     #[test]
     fn packages_of_equal_name_are_built_apart() {

@@ -6,20 +6,20 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::bundle::{PROFILE, swap};
+use super::bundle::{self, PROFILE, swap};
 use super::cache::{Cache, recipe_hash, write_atomic};
 use super::debian::Debian;
 use super::oci::{REF_NAME, artifact};
-use super::pins::{Pins, data_dir};
+use super::pins::{Pins, Tier, data_dir};
 use super::proc::Run;
 use super::progress::Progress;
 
 /// What is pulled: the lab's images under the versions that their projects publish.
-pub fn references(pins: &Pins) -> Vec<String> {
+pub fn references(pins: &Pins, tier: Tier) -> Result<Vec<String>> {
     let registries = &pins.registries;
     let mut names: Vec<String> = pins
-        .images
-        .iter()
+        .images_of(tier)?
+        .into_iter()
         .filter(|image| !registries.skip.contains(&image.name))
         .map(|image| match registries.instead.get(&image.name) {
             Some(other) => other.clone(),
@@ -28,18 +28,24 @@ pub fn references(pins: &Pins) -> Vec<String> {
         .chain(registries.more.iter().cloned())
         .collect();
     names.sort();
-    names
+    Ok(names)
 }
 
 /// Pulls what is missing; an interrupted run goes on where it was.
-pub fn pull(cache: &Cache, pins: &Pins, debian: &Debian, progress: &Progress) -> Result<PathBuf> {
-    let target = super::bundle::path(cache);
-    let names = references(pins);
+pub fn pull(
+    cache: &Cache,
+    pins: &Pins,
+    tier: Tier,
+    debian: &Debian,
+    progress: &Progress,
+) -> Result<PathBuf> {
+    let target = bundle::path(cache, tier);
+    let names = references(pins, tier)?;
     let profile = fs::read(data_dir().join(&pins.registries.profile))?;
     let stamp = recipe_hash(
         &json!({"pulled": 1, "names": names, "profile": String::from_utf8_lossy(&profile)}),
     );
-    let stamp_path = cache.join("bundle.stamp");
+    let stamp_path = bundle::stamp_path(cache, tier);
     if target.join("index.json").exists()
         && fs::read_to_string(&stamp_path).is_ok_and(|s| s == stamp)
     {
@@ -120,7 +126,7 @@ mod tests {
     #[test]
     fn published_versions_stand_for_the_lab_s_own() {
         let pins = Pins::load().unwrap();
-        let names = references(&pins);
+        let names = references(&pins, Tier::Main).unwrap();
         assert!(names.contains(&"registry.k8s.io/pause:3.10.2".to_owned()));
         assert!(!names.iter().any(|n| n.starts_with("lab.local/")));
         assert!(!names.iter().any(|n| n.ends_with(":v1.36.3")), "{names:?}");

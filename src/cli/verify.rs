@@ -9,7 +9,10 @@ use crate::{
     launchpad::{diagnosis::Diagnosis, power},
     ports::kubernetes::{Cluster, Progress},
     report::printer,
-    steps::state::{MANAGEMENT, State},
+    steps::{
+        kubeconfig,
+        state::{MANAGEMENT, State},
+    },
     verify::{self, Check},
 };
 
@@ -112,9 +115,12 @@ pub(super) async fn diagnosis(name: &ClusterName, elsewhere: bool) -> Option<Res
 
 /// The cluster of this name, through the kubeconfig that was given or kept.
 pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
-    let file = match kubeconfig {
-        Some(file) => file,
-        None => State::open(name)?.file(MANAGEMENT),
+    let (file, kept) = match kubeconfig {
+        Some(file) => (file, None),
+        None => {
+            let state = State::open(name)?;
+            (state.file(MANAGEMENT), Some(state))
+        }
     };
     let text = std::fs::read_to_string(&file).map_err(|e| {
         Error::new(Kind::Usage, format!("there is no access to {name} yet"))
@@ -123,7 +129,13 @@ pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> 
             .state("nothing was changed")
             .fix("run the bootstrap again: it goes on where it stopped")
     })?;
-    Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await
+    let cluster = Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await?;
+    if let Some(state) = kept {
+        // Beside the work: nobody waits for it.
+        let cluster = cluster.clone();
+        tokio::spawn(async move { kubeconfig::follow(&state, &cluster).await });
+    }
+    Ok(cluster)
 }
 
 /// Writes a result to standard output.

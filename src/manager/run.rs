@@ -19,6 +19,7 @@ use super::{
     kinds::MANAGER,
     leader, publish, relay, server,
     shared::Shared,
+    token,
 };
 use crate::{
     Error, Result,
@@ -134,6 +135,7 @@ pub async fn run_with(
                 inputs,
             ),
             publish::publish(&shared, &store),
+            token::follow(client.clone(), &shared),
         );
     };
     let election = async {

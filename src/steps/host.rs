@@ -216,9 +216,8 @@ impl NodeImage {
     fn load(&self) -> Result<Load> {
         let shared = &self.0;
         let from = shared.catalog.node_image(&shared.request.document)?;
-        let repository = shared.image_repository();
         Ok(Load {
-            to: format!("{repository}/node:{}", shared.kubernetes_version),
+            to: format!("{}:{}", node_repository(shared), shared.kubernetes_version),
             from,
         })
     }
@@ -236,6 +235,11 @@ impl LoadBalancerImage {
             }
         }))
     }
+}
+
+/// Where a bundle's node image is in the engine; its tag is the Kubernetes version.
+fn node_repository(shared: &Shared) -> String {
+    format!("{}/node", shared.image_repository())
 }
 
 /// Whether the engine has exactly this image under this name.
@@ -267,13 +271,12 @@ async fn load(shared: &Shared, bundle: &Bundle, load: Load, progress: &dyn Progr
 impl Step for NodeImage {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let load = self.load()?;
-        let (image, evidence) = match &self.0.bundle {
+        let (repository, evidence) = match &self.0.bundle {
             // kind and Cluster API pull what is missing themselves.
-            None => (
-                load.from.clone(),
-                format!("{} from its registry", load.from),
-            ),
-            Some(bundle) if has(&self.0, bundle, &load).await? => (load.to.clone(), load.to),
+            None => (String::new(), format!("{} from its registry", load.from)),
+            Some(bundle) if has(&self.0, bundle, &load).await? => {
+                (node_repository(&self.0), load.to)
+            }
             Some(_) => {
                 let why = format!("{} is not in the engine", load.from);
                 return Ok(Observation::Missing(why));
@@ -281,7 +284,7 @@ impl Step for NodeImage {
         };
         Ok(Observation::Done(Proof::with(
             evidence,
-            json!({"nodeImage": image}),
+            json!({"nodeRepository": repository}),
         )))
     }
 

@@ -3,6 +3,8 @@
 mod cluster;
 mod handover;
 mod host;
+mod in_cluster;
+pub mod kubeconfig;
 mod pivot;
 pub mod removal;
 mod seed;

@@ -18,6 +18,7 @@ use crate::{
         kubernetes::Progress,
         process::Command,
     },
+    render,
 };
 
 /// Label that kind, and Cluster API's Docker provider, put on a cluster's containers.
@@ -126,7 +127,7 @@ impl Step for TemporaryCluster {
                 "--name".into(),
                 name,
                 "--image".into(),
-                environment.node_image,
+                render::node_image(shared.context(&environment))?,
                 "--config".into(),
                 config_file.display().to_string(),
                 "--kubeconfig".into(),

@@ -163,6 +163,16 @@ impl Command {
                 state: "nothing was changed, except what the probes of --active do; Flux puts that back",
                 fix: "mend what is named above, then run it again",
             },
+            Self::Stop(_) => About {
+                place: "mctl stop",
+                state: "some containers may be stopped; nothing was removed, and it is safe to run it again",
+                fix: "run the same command again, or start the cluster: mctl start NAME",
+            },
+            Self::Start(_) => About {
+                place: "mctl start",
+                state: "what was started runs; nothing was removed, and it is safe to run it again",
+                fix: "run the same command again: it goes on where it stopped",
+            },
             Self::Plan(_) => reads("mctl plan"),
             Self::Preflight(_) => reads("mctl preflight"),
             Self::Kubeconfig(_) => reads("mctl kubeconfig"),
@@ -173,6 +183,7 @@ impl Command {
             Self::Tied(_) => reads("mctl tied"),
             Self::Manager(_) => serves("mctl manager"),
             Self::Registry(_) => serves("mctl registry"),
+            Self::EngineProxy(_) => serves("mctl engine-proxy"),
         }
     }
 }

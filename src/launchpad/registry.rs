@@ -77,7 +77,11 @@ impl Recipe {
     /// The registry of another run is not touched: whoever has it, owns the cluster's name on this engine.
     pub fn is_mine(&self, found: &Value) -> Result<()> {
         let run = found["Config"]["Labels"][marks::RUN].as_str();
-        if self.labels.iter().any(|(k, v)| k == marks::RUN && Some(v.as_str()) == run) {
+        if self
+            .labels
+            .iter()
+            .any(|(k, v)| k == marks::RUN && Some(v.as_str()) == run)
+        {
             return Ok(());
         }
         let who = run.map_or_else(|| "somebody other than mctl".into(), |r| format!("run {r}"));
@@ -242,7 +246,11 @@ pub fn certificate_due(state: &State, authority: &str) -> Result<Option<String>>
     let (Some(certificate), Some(_)) = (text(CERTIFICATE)?, text(KEY)?) else {
         return Ok(Some("the registry has no certificate yet".into()));
     };
-    let due = pki::serving_due(&certificate, &marks::registry_name(&state.cluster), authority);
+    let due = pki::serving_due(
+        &certificate,
+        &marks::registry_name(&state.cluster),
+        authority,
+    );
     Ok(due.map(|why| format!("the registry's certificate: {why}")))
 }
 
@@ -257,7 +265,11 @@ pub fn certify(state: &State) -> Result<()> {
     let (files, folder) = (state.files(), state.file(FOLDER));
     files.private(&folder)?;
     files.keep(&folder.join(KEY), leaf.key.as_bytes())?;
-    files.keep_as(&folder.join(CERTIFICATE), leaf.certificate.as_bytes(), 0o644)
+    files.keep_as(
+        &folder.join(CERTIFICATE),
+        leaf.certificate.as_bytes(),
+        0o644,
+    )
 }
 
 #[cfg(test)]

@@ -69,7 +69,11 @@ pub enum Verdict {
     /// The process dies; what it asked for took effect, in half (if it can), or not.
     Crash(Effect),
     /// An API server answers with this code.
-    Status { code: u16, applied: bool, retry_after: Option<u32> },
+    Status {
+        code: u16,
+        applied: bool,
+        retry_after: Option<u32>,
+    },
     /// The connection breaks.
     Reset { applied: bool },
     /// There is no answer.
@@ -342,7 +346,11 @@ impl Life {
                 tokio::time::sleep(command.limit).await;
                 Err(Error::new(
                     mctl::Kind::Stalled,
-                    format!("`{}` did not end within {} s", command.line(), command.limit.as_secs()),
+                    format!(
+                        "`{}` did not end within {} s",
+                        command.line(),
+                        command.limit.as_secs()
+                    ),
                 )
                 .fix("run it again")
                 .state("it was ended with everything that it started"))
@@ -356,7 +364,12 @@ impl Life {
         }
     }
 
-    fn io<T>(&self, what: &str, path: &Path, work: impl FnOnce(&mut Content, Effect) -> io::Result<T>) -> io::Result<T> {
+    fn io<T>(
+        &self,
+        what: &str,
+        path: &Path,
+        work: impl FnOnce(&mut Content, Effect) -> io::Result<T>,
+    ) -> io::Result<T> {
         let what = format!("{what} {}", path.display());
         let Some((point, verdict)) = self.meet(Place::File, what, true) else {
             return Err(io::Error::other("the process is dead"));
@@ -388,7 +401,11 @@ impl Life {
 /// A command line without the place of kind's executable.
 fn shown(command: &Command) -> String {
     let program = command.program.rsplit('/').next().unwrap_or_default();
-    let program = if program.starts_with("kind-") { "kind" } else { program };
+    let program = if program.starts_with("kind-") {
+        "kind"
+    } else {
+        program
+    };
     std::iter::once(program)
         .chain(command.args.iter().map(String::as_str))
         .collect::<Vec<_>>()
@@ -410,7 +427,10 @@ impl Processes for Life {
             return self.kind(command).await;
         }
         if command.program != "docker" {
-            return Err(Error::failed(format!("the fake host has no program {}", command.program)));
+            return Err(Error::failed(format!(
+                "the fake host has no program {}",
+                command.program
+            )));
         }
         let changes = Engine::changes(&command.args);
         self.program(Place::Engine, command, changes, |life, _| {
@@ -423,7 +443,10 @@ impl Processes for Life {
 
     async fn feed(&self, command: &Command, write: Writer) -> Result<Output> {
         if command.program != "docker" || command.args.first().is_none_or(|a| a != "load") {
-            return Err(Error::failed(format!("the fake host cannot feed `{}`", command.line())));
+            return Err(Error::failed(format!(
+                "the fake host cannot feed `{}`",
+                command.line()
+            )));
         }
         self.program(Place::Load, command, true, |life, effect| {
             let mut archive = Vec::new();
@@ -455,10 +478,16 @@ impl Life {
         let (Some(name), Some(image), Some(kubeconfig)) =
             (option("--name"), option("--image"), option("--kubeconfig"))
         else {
-            return Err(Error::failed(format!("the fake kind does not know `{}`", command.line())));
+            return Err(Error::failed(format!(
+                "the fake kind does not know `{}`",
+                command.line()
+            )));
         };
         if words.get(..2) != Some(&["create", "cluster"]) {
-            return Err(Error::failed(format!("the fake kind does not know `{}`", command.line())));
+            return Err(Error::failed(format!(
+                "the fake kind does not know `{}`",
+                command.line()
+            )));
         }
         let config = option("--config").map(PathBuf::from);
         self.program(Place::Kind, command, true, |life, effect| {
@@ -471,12 +500,18 @@ impl Life {
                     stderr: format!("ERROR: failed to read {}", config.display()),
                 });
             }
-            let made = life.world.lock().kind_create(&name, &image, effect == Effect::Whole);
+            let made = life
+                .world
+                .lock()
+                .kind_create(&name, &image, effect == Effect::Whole);
             Ok(match made {
                 Ok(text) => {
                     if let Some(text) = text {
                         let path = PathBuf::from(kubeconfig);
-                        life.home.lock().files.insert(path, (text.into_bytes(), 0o600));
+                        life.home
+                            .lock()
+                            .files
+                            .insert(path, (text.into_bytes(), 0o600));
                     }
                     Output::default()
                 }
@@ -495,7 +530,9 @@ impl Life {
 impl Clusters for Life {
     async fn connect(&self, name: &str, kubeconfig: &str) -> Result<Cluster> {
         let Some(token) = world::token(kubeconfig) else {
-            return Err(Error::failed(format!("the kubeconfig of the {name} cannot be used")));
+            return Err(Error::failed(format!(
+                "the kubeconfig of the {name} cannot be used"
+            )));
         };
         let client = kube::Client::new(Gate::new(self.clone(), token), "default");
         Ok(Cluster::new(name, client))
@@ -520,7 +557,12 @@ impl Clock for Life {
 
 impl Files for Life {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.home.lock().files.get(path).map(|(bytes, _)| bytes.clone()))
+        Ok(self
+            .home
+            .lock()
+            .files
+            .get(path)
+            .map(|(bytes, _)| bytes.clone()))
     }
 
     fn write(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
@@ -536,10 +578,16 @@ impl Files for Life {
 
     fn append(&self, path: &Path, at: u64, record: &[u8]) -> io::Result<()> {
         // What is recorded belongs to the trace: it must not differ from run to run.
-        let what = format!("append {}", String::from_utf8_lossy(&record[..record.len().min(200)]).trim_end());
+        let what = format!(
+            "append {}",
+            String::from_utf8_lossy(&record[..record.len().min(200)]).trim_end()
+        );
         self.io(&what, path, |home, effect| {
             home.need_folder(path)?;
-            let (bytes, _) = home.files.entry(path.to_owned()).or_insert((Vec::new(), 0o600));
+            let (bytes, _) = home
+                .files
+                .entry(path.to_owned())
+                .or_insert((Vec::new(), 0o600));
             bytes.truncate(at as usize);
             let part = match effect {
                 Effect::Whole => record.len(),
@@ -564,8 +612,12 @@ impl Files for Life {
 
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
         self.io("remove folder", path, |home, effect| {
-            let mut inside: Vec<PathBuf> =
-                home.files.keys().filter(|p| p.starts_with(path)).cloned().collect();
+            let mut inside: Vec<PathBuf> = home
+                .files
+                .keys()
+                .filter(|p| p.starts_with(path))
+                .cloned()
+                .collect();
             if effect == Effect::Half {
                 inside.truncate(inside.len() / 2);
             } else {

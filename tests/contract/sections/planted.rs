@@ -69,36 +69,68 @@ fn bugs() -> Vec<Bug> {
     vec![
         Bug {
             what: "a step says that it is done without looking",
-            ask: step(id::REGISTRY, |inner| Arc::new(Mutant { inner, how: How::Blind })),
+            ask: step(id::REGISTRY, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Blind,
+                })
+            }),
             catch: contract(id::REGISTRY),
         },
         Bug {
             what: "looking makes what is missing",
-            ask: step(id::NETWORK, |inner| Arc::new(Mutant { inner, how: How::Acts })),
+            ask: step(id::NETWORK, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Acts,
+                })
+            }),
             catch: contract(id::NETWORK),
         },
         Bug {
             what: "a step says that it worked and did nothing",
-            ask: step(id::NODE_IMAGE, |inner| Arc::new(Mutant { inner, how: How::Idle })),
+            ask: step(id::NODE_IMAGE, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Idle,
+                })
+            }),
             catch: contract(id::NODE_IMAGE),
         },
         Bug {
             what: "a step never sees that it is done",
-            ask: step(id::OWN_IMAGE, |inner| Arc::new(Mutant { inner, how: How::Forgets })),
+            ask: step(id::OWN_IMAGE, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Forgets,
+                })
+            }),
             catch: contract(id::OWN_IMAGE),
         },
         Bug {
             what: "a look that fails is taken for an absence",
-            ask: step(id::TEMPORARY_CLUSTER, |inner| Arc::new(Mutant { inner, how: How::Guesses })),
+            ask: step(id::TEMPORARY_CLUSTER, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Guesses,
+                })
+            }),
             catch: blinded("/version"),
         },
         Bug {
             what: "errors come without what to do",
-            ask: step(id::OWN_IMAGE, |inner| Arc::new(Mutant { inner, how: How::Silent })),
-            catch: Box::new(|ask, _| paused(async {
-                let life = Life::new(&ask.scene.world(), &ask.scene.home());
-                told_well(&ask.go(&life).await).into_iter().collect()
-            })),
+            ask: step(id::OWN_IMAGE, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Silent,
+                })
+            }),
+            catch: Box::new(|ask, _| {
+                paused(async {
+                    let life = Life::new(&ask.scene.world(), &ask.scene.home());
+                    told_well(&ask.go(&life).await).into_iter().collect()
+                })
+            }),
         },
         Bug {
             what: "a step is planned but not registered",
@@ -111,7 +143,11 @@ fn bugs() -> Vec<Bug> {
         Bug {
             what: "the temporary cluster goes before the move is proven",
             ask: plan(|plan| {
-                for step in plan.steps.iter_mut().filter(|s| s.id.0 == id::REMOVE_TEMPORARY) {
+                for step in plan
+                    .steps
+                    .iter_mut()
+                    .filter(|s| s.id.0 == id::REMOVE_TEMPORARY)
+                {
                     step.needs = vec![id::TEMPORARY_CLUSTER.into()];
                 }
             }),
@@ -119,18 +155,36 @@ fn bugs() -> Vec<Bug> {
         },
         Bug {
             what: "the journal is never on disk",
-            ask: files(|path, _| if path.ends_with("journal.jsonl") { Kept::Not } else { Kept::Yes }),
-            catch: crash(|point| point.what.contains("docker rm") && point.what.contains("-control-plane")),
+            ask: files(|path, _| {
+                if path.ends_with("journal.jsonl") {
+                    Kept::Not
+                } else {
+                    Kept::Yes
+                }
+            }),
+            catch: crash(|point| {
+                point.what.contains("docker rm") && point.what.contains("-control-plane")
+            }),
         },
         Bug {
             what: "the journal does not say that a step began",
-            ask: files(|_, record| if record.contains("step-started") { Kept::Not } else { Kept::Yes }),
-            catch: crash(|point| point.what.starts_with("DELETE temporary") && point.what.contains("/clusters/")),
+            ask: files(|_, record| {
+                if record.contains("step-started") {
+                    Kept::Not
+                } else {
+                    Kept::Yes
+                }
+            }),
+            catch: crash(|point| {
+                point.what.starts_with("DELETE temporary") && point.what.contains("/clusters/")
+            }),
         },
         Bug {
             what: "writes that fail are said to have worked",
             ask: Box::new(|mut ask| {
-                ask.ports = Some(Arc::new(|ports: Ports| with_files(ports, |inner| Arc::new(Deaf(inner)))));
+                ask.ports = Some(Arc::new(|ports: Ports| {
+                    with_files(ports, |inner| Arc::new(Deaf(inner)))
+                }));
                 ask
             }),
             catch: full("registry/tls.crt"),
@@ -146,7 +200,9 @@ fn bugs() -> Vec<Bug> {
         Bug {
             what: "an object is said to be applied and is not sent",
             ask: Box::new(|ask| ask),
-            catch: requests(RequestBug::Unsent("/namespaces/flux-giantswarm/serviceaccounts")),
+            catch: requests(RequestBug::Unsent(
+                "/namespaces/flux-giantswarm/serviceaccounts",
+            )),
         },
         Bug {
             what: "an object of the move is said to be deleted and is not",
@@ -166,13 +222,19 @@ fn bugs() -> Vec<Bug> {
                 let (first, _) = seeds::trace(ask, 1);
                 std::thread::sleep(std::time::Duration::from_millis(2));
                 let (second, _) = seeds::trace(ask, 1);
-                if first == second { vec![] } else { vec!["two runs of a seed differ".into()] }
+                if first == second {
+                    vec![]
+                } else {
+                    vec!["two runs of a seed differ".into()]
+                }
             }),
         },
     ]
 }
 
-fn steps(change: impl Fn(Steps) -> Steps + Send + Sync + 'static) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
+fn steps(
+    change: impl Fn(Steps) -> Steps + Send + Sync + 'static,
+) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
     let change: crate::run::Change<Steps> = Arc::new(change);
     Box::new(move |mut ask| {
         ask.steps = Some(change.clone());
@@ -192,7 +254,9 @@ fn step(
     })
 }
 
-fn plan(change: impl Fn(&mut Plan) + Send + Sync + 'static) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
+fn plan(
+    change: impl Fn(&mut Plan) + Send + Sync + 'static,
+) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
     let change: crate::run::Change<Plan> = Arc::new(move |mut plan| {
         change(&mut plan);
         plan
@@ -205,7 +269,15 @@ fn plan(change: impl Fn(&mut Plan) + Send + Sync + 'static) -> Box<dyn Fn(Ask) -
 
 fn files(keep: fn(&Path, &str) -> Kept) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
     Box::new(move |mut ask| {
-        ask.ports = Some(Arc::new(move |ports: Ports| with_files(ports, |inner| Arc::new(Forgetful { inner, keep, lengths: Mutex::default() }))));
+        ask.ports = Some(Arc::new(move |ports: Ports| {
+            with_files(ports, |inner| {
+                Arc::new(Forgetful {
+                    inner,
+                    keep,
+                    lengths: Mutex::default(),
+                })
+            })
+        }));
         ask
     })
 }
@@ -222,8 +294,17 @@ fn contract(step: &'static str) -> Catch {
             let (world, home) = (ask.scene.world(), ask.scene.home());
             let working = world.start();
             let needs = ask.scene.plan.ancestors(&step.into());
-            for need in ask.scene.plan.steps.iter().filter(|s| needs.contains(&s.id)) {
-                Ask::whole(&ask.scene).until(&need.id.0).go(&Life::new(&world, &home)).await;
+            for need in ask
+                .scene
+                .plan
+                .steps
+                .iter()
+                .filter(|s| needs.contains(&s.id))
+            {
+                Ask::whole(&ask.scene)
+                    .until(&need.id.0)
+                    .go(&Life::new(&world, &home))
+                    .await;
             }
             let found = contracts::contract(ask, &world, &home, step).await;
             drop(working);
@@ -262,7 +343,9 @@ fn crash(at: fn(&Point) -> bool) -> Catch {
         if left.is_empty() {
             return vec![];
         }
-        left.into_iter().flat_map(|left| crashes::resume(ask, left, expected)).collect()
+        left.into_iter()
+            .flat_map(|left| crashes::resume(ask, left, expected))
+            .collect()
     })
 }
 
@@ -272,7 +355,11 @@ fn blinded(path: &'static str) -> Catch {
         paused(async {
             let (world, home) = (ask.scene.world(), ask.scene.home());
             let working = world.start();
-            let before = ask.clone().until(id::TEMPORARY_PROVIDERS).go(&Life::new(&world, &home)).await;
+            let before = ask
+                .clone()
+                .until(id::TEMPORARY_PROVIDERS)
+                .go(&Life::new(&world, &home))
+                .await;
             let life = Life::new(&world, &home).script({
                 let mut left = 3;
                 move |point| {
@@ -303,7 +390,10 @@ fn full(file: &'static str) -> Catch {
             let working = world.start();
             let life = Life::new(&world, &home).script(move |point| {
                 if point.place == Place::File && point.what.ends_with(file) {
-                    Verdict::Disk { code: 28, torn: false }
+                    Verdict::Disk {
+                        code: 28,
+                        torn: false,
+                    }
                 } else {
                     Verdict::Go
                 }
@@ -325,7 +415,11 @@ pub fn again_until(ask: &Ask, expected: &Final) -> Vec<String> {
         let (world, home) = (ask.scene.world(), ask.scene.home());
         let working = world.start();
         let end = ask.go(&Life::new(&world, &home)).await;
-        let again = ask.clone().until(id::CONTROL_PLANE).go(&Life::new(&world, &home)).await;
+        let again = ask
+            .clone()
+            .until(id::CONTROL_PLANE)
+            .go(&Life::new(&world, &home))
+            .await;
         drop(working);
         if !end.is_success() {
             return vec![end.told()];
@@ -450,7 +544,10 @@ impl Files for Forgetful {
         let (real, believed) = lengths.entry(path.to_owned()).or_insert((at, at));
         let lost = believed.saturating_sub(*real);
         *believed = at + record.len() as u64;
-        if matches!((self.keep)(path, &String::from_utf8_lossy(record)), Kept::Not) {
+        if matches!(
+            (self.keep)(path, &String::from_utf8_lossy(record)),
+            Kept::Not
+        ) {
             return Ok(());
         }
         let place = at.saturating_sub(lost);

@@ -108,7 +108,9 @@ fn ask(name: &ClusterName, confirm: Option<ClusterName>) -> Result<()> {
     }
     Err(
         Error::new(Kind::Usage, format!("`{given}` is not `{name}`"))
-            .fix(format!("give the same name twice: mctl destroy {name} --confirm {name}"))
+            .fix(format!(
+                "give the same name twice: mctl destroy {name} --confirm {name}"
+            ))
             .state("nothing was changed"),
     )
 }

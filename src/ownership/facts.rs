@@ -242,7 +242,10 @@ mod tests {
         );
         assert_eq!(found.own[0].marks.ca, "aa");
         let machines: Vec<_> = found.machines.iter().map(|m| m.name.as_str()).collect();
-        assert_eq!(machines, ["demo-lb", "demo-x7k2p", "demo-worker-5d9f-abcde"]);
+        assert_eq!(
+            machines,
+            ["demo-lb", "demo-x7k2p", "demo-worker-5d9f-abcde"]
+        );
         assert!(found.machines[0].is_load_balancer() && found.machines[1].is_control_plane());
         assert!(found.strangers.is_empty());
     }

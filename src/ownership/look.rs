@@ -158,7 +158,10 @@ impl Asked<'_> {
 fn state_of(object: &DynamicObject) -> Object {
     let annotations = object.metadata.annotations.as_ref();
     let paused = object.data.pointer("/spec/paused") == Some(&Value::Bool(true));
-    match (paused, annotations.is_some_and(|a| a.contains_key(PAUSED_FOR_MOVE))) {
+    match (
+        paused,
+        annotations.is_some_and(|a| a.contains_key(PAUSED_FOR_MOVE)),
+    ) {
         (true, true) => Object::Moving,
         (true, false) => Object::Paused,
         (false, _) => Object::Acting,

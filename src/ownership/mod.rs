@@ -267,13 +267,11 @@ impl Facts {
             (Is(Object::Paused), Is(Object::Paused | Object::Acting)) => moving(),
             // A person paused a cluster that manages itself.
             (Is(Object::Paused), Is(Object::None) | Absent) => pivoted(),
-            (Is(Object::Paused), Unknown(why)) => {
-                unknown(&format!("the temporary cluster: {why}"))
-            }
+            (Is(Object::Paused), Unknown(why)) => unknown(&format!("the temporary cluster: {why}")),
             (Is(Object::None), Is(Object::Acting | Object::Paused)) => building(),
-            (Is(Object::None), Is(Object::None) | Absent) => {
-                nobody("there are machines, and no cluster has the Cluster object that they belong to")
-            }
+            (Is(Object::None), Is(Object::None) | Absent) => nobody(
+                "there are machines, and no cluster has the Cluster object that they belong to",
+            ),
             (Is(Object::None), Unknown(why)) => unknown(&format!("the temporary cluster: {why}")),
             // As long as the source is at work nothing has been moved.
             (Unknown(_), Is(Object::Acting)) => building(),

@@ -26,7 +26,9 @@ fn engines() -> Vec<Known<Containers>> {
         for temporary in [None, Some(MINE), Some(OTHER)] {
             for machines in [&[][..], &["external-load-balancer"], &["control-plane"]] {
                 for stranger in [false, true] {
-                    all.push(Known::Is(containers(registry, temporary, machines, stranger)));
+                    all.push(Known::Is(containers(
+                        registry, temporary, machines, stranger,
+                    )));
                 }
             }
         }
@@ -235,20 +237,132 @@ fn every_moment_of_a_bootstrap_goes_on() {
     let moving = Ownership::Moving { run: MINE.into() };
     let pivoted = Ownership::Pivoted { run: MINE.into() };
     let moments = [
-        ("nothing yet", None, None, none, Known::Absent, Known::Absent, Ownership::Fresh),
-        ("registry", registry, None, none, Known::Absent, Known::Absent, building.clone()),
-        ("half a kind cluster", registry, registry, none, silent(), Known::Absent, building.clone()),
-        ("Cluster API", registry, registry, none, side(Object::None), Known::Absent, building.clone()),
-        ("load balancer", registry, registry, lb, side(Object::Acting), Known::Absent, building.clone()),
-        ("first machine", registry, registry, machine, side(Object::Acting), silent(), building.clone()),
-        ("API server", registry, registry, machine, side(Object::Acting), side(Object::None), building),
-        ("source paused", registry, registry, machine, side(Object::Moving), side(Object::None), moving.clone()),
-        ("copied", registry, registry, machine, side(Object::Moving), side(Object::Moving), moving.clone()),
-        ("source cleared", registry, registry, machine, side(Object::None), side(Object::Moving), moving.clone()),
-        ("source lost after it", registry, None, machine, Known::Absent, side(Object::Moving), moving),
-        ("unpaused", registry, registry, machine, side(Object::None), side(Object::Acting), pivoted.clone()),
-        ("temporary gone", registry, None, machine, Known::Absent, side(Object::Acting), pivoted.clone()),
-        ("paused by a person later", registry, None, machine, Known::Absent, side(Object::Paused), pivoted),
+        (
+            "nothing yet",
+            None,
+            None,
+            none,
+            Known::Absent,
+            Known::Absent,
+            Ownership::Fresh,
+        ),
+        (
+            "registry",
+            registry,
+            None,
+            none,
+            Known::Absent,
+            Known::Absent,
+            building.clone(),
+        ),
+        (
+            "half a kind cluster",
+            registry,
+            registry,
+            none,
+            silent(),
+            Known::Absent,
+            building.clone(),
+        ),
+        (
+            "Cluster API",
+            registry,
+            registry,
+            none,
+            side(Object::None),
+            Known::Absent,
+            building.clone(),
+        ),
+        (
+            "load balancer",
+            registry,
+            registry,
+            lb,
+            side(Object::Acting),
+            Known::Absent,
+            building.clone(),
+        ),
+        (
+            "first machine",
+            registry,
+            registry,
+            machine,
+            side(Object::Acting),
+            silent(),
+            building.clone(),
+        ),
+        (
+            "API server",
+            registry,
+            registry,
+            machine,
+            side(Object::Acting),
+            side(Object::None),
+            building,
+        ),
+        (
+            "source paused",
+            registry,
+            registry,
+            machine,
+            side(Object::Moving),
+            side(Object::None),
+            moving.clone(),
+        ),
+        (
+            "copied",
+            registry,
+            registry,
+            machine,
+            side(Object::Moving),
+            side(Object::Moving),
+            moving.clone(),
+        ),
+        (
+            "source cleared",
+            registry,
+            registry,
+            machine,
+            side(Object::None),
+            side(Object::Moving),
+            moving.clone(),
+        ),
+        (
+            "source lost after it",
+            registry,
+            None,
+            machine,
+            Known::Absent,
+            side(Object::Moving),
+            moving,
+        ),
+        (
+            "unpaused",
+            registry,
+            registry,
+            machine,
+            side(Object::None),
+            side(Object::Acting),
+            pivoted.clone(),
+        ),
+        (
+            "temporary gone",
+            registry,
+            None,
+            machine,
+            Known::Absent,
+            side(Object::Acting),
+            pivoted.clone(),
+        ),
+        (
+            "paused by a person later",
+            registry,
+            None,
+            machine,
+            Known::Absent,
+            side(Object::Paused),
+            pivoted,
+        ),
     ];
     for (moment, own, temporary, machines, source, target, expected) in moments {
         let facts = Facts {

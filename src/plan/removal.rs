@@ -46,11 +46,7 @@ pub fn removal(cluster: &str, run: &str) -> Plan {
                 "network, if mctl made it and nobody else uses it",
                 &[id::OWN],
             ),
-            step(
-                id::PROOF,
-                "nothing is left",
-                &[id::IMAGES, id::NETWORK],
-            ),
+            step(id::PROOF, "nothing is left", &[id::IMAGES, id::NETWORK]),
         ],
     }
 }

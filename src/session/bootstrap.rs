@@ -11,8 +11,8 @@ use super::{PATIENCE, engine, lock::Lock, new_run, owner::Guard, ownership};
 use crate::{
     Error, Kind, Result,
     cli::input::Read,
-    error::Context,
     engine::{self as scheduler, History, Outcome, event::Event, journal::Journal},
+    error::Context,
     ownership::{
         Ownership,
         facts::{Containers, Known},
@@ -132,7 +132,13 @@ pub async fn begin(ports: &Ports, wish: Wish) -> Result<Begin> {
         }));
     }
     let earlier = ready.earlier.as_ref();
-    preflight::check(&ready.wish.read, &ready.engine.docker, &ready.state, earlier).await?;
+    preflight::check(
+        &ready.wish.read,
+        &ready.engine.docker,
+        &ready.state,
+        earlier,
+    )
+    .await?;
     Ok(Begin::Ready(Box::new(ready)))
 }
 
@@ -140,10 +146,15 @@ pub async fn begin(ports: &Ports, wish: Wish) -> Result<Begin> {
 fn lost_request(state: &State) -> Error {
     Error::new(
         Kind::Usage,
-        format!("the request of an earlier run of `{}` is lost", state.cluster),
+        format!(
+            "the request of an earlier run of `{}` is lost",
+            state.cluster
+        ),
     )
     .at(state.file("request.json").display().to_string())
-    .because("its journal is there, but neither its document nor the engine that it worked on is known")
+    .because(
+        "its journal is there, but neither its document nor the engine that it worked on is known",
+    )
     .fix("restore the file")
     .fix(format!(
         "or, if nothing of that run is left on any engine, remove its state: rm -r {}",
@@ -167,7 +178,10 @@ fn check_authority(state: &State, found: &Found) -> Result<()> {
     }
     Err(Error::new(
         Kind::Preflight,
-        format!("`{}` was made with another CA than the one on this host", state.cluster),
+        format!(
+            "`{}` was made with another CA than the one on this host",
+            state.cluster
+        ),
     )
     .at(state.file("ca.crt").display().to_string())
     .because(format!(
@@ -175,7 +189,10 @@ fn check_authority(state: &State, found: &Found) -> Result<()> {
         own.name, own.marks.ca
     ))
     .fix("restore ca.crt and ca.key of that run")
-    .fix(format!("or remove everything: mctl destroy {}", state.cluster))
+    .fix(format!(
+        "or remove everything: mctl destroy {}",
+        state.cluster
+    ))
     .state("nothing was changed"))
 }
 
@@ -210,7 +227,12 @@ impl Ready {
         let behind = self.behind();
         let network_was_there = match self.earlier.as_ref().and_then(|r| r.network_was_there) {
             Some(known) => known,
-            None => self.engine.docker.inspect("network", "kind").await?.is_some(),
+            None => self
+                .engine
+                .docker
+                .inspect("network", "kind")
+                .await?
+                .is_some(),
         };
         let bundle = self.wish.read.bundle.take();
         let request = Request {
@@ -293,7 +315,6 @@ impl Ready {
             None => Err(self.state.authority_lost()),
         }
     }
-
 
     /// What rendering needs to know: after the handover the cluster's own word, for the journal may be lost or old.
     async fn handed_over_environment(&self) -> Result<Option<Value>> {

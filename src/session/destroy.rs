@@ -1,18 +1,22 @@
 //! A removal: what goes is found first and shown, then removed step by step, and looked for once more. Must not touch what
 //! belongs to another run or to somebody else, nor take silence for absence.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use super::{PATIENCE, engine, lock::Lock, ownership};
+use super::{engine, lock::Lock, ownership};
 use crate::{
     Error, Kind, Result,
     config::ClusterName,
     engine::{self as scheduler, Outcome, Owner, event::Event, journal::Journal},
-    ownership::{Ownership, facts::Containers, look::Asked},
+    ownership::{
+        Ownership,
+        facts::{Containers, Known},
+        look::Asked,
+    },
     plan::{Plan, StepId, removal},
     ports::{
         Ports, Seen,
@@ -24,6 +28,9 @@ use crate::{
         state::{MANAGEMENT, Request, State, TEMPORARY},
     },
 };
+
+/// How long the cluster is waited for: it is about to go.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// What is asked for.
 pub struct Wish {
@@ -150,7 +157,11 @@ async fn name_run(ports: &Ports, wish: &Wish, error: Error) -> Error {
         return error;
     };
     let listed = engine.docker.list().await.unwrap_or_default();
-    match Containers::of(&wish.name, &listed).runs().into_iter().next() {
+    match Containers::of(&wish.name, &listed)
+        .runs()
+        .into_iter()
+        .next()
+    {
         Some((run, place)) => error.fix(format!(
             "or remove the run that {place} on engine {} is of: mctl destroy --run {run} {}",
             engine.name(),
@@ -177,10 +188,15 @@ fn unknown_run(name: &ClusterName, engine: &str, run: &str, place: &str) -> Erro
 fn no_request(state: &State, engine: &str) -> Error {
     Error::new(
         Kind::Usage,
-        format!("the request of `{}` is lost, so it is not known which engine it worked on", state.cluster),
+        format!(
+            "the request of `{}` is lost, so it is not known which engine it worked on",
+            state.cluster
+        ),
     )
     .at(state.file("request.json").display().to_string())
-    .because(format!("the engine at {engine} holds nothing of it; another one may"))
+    .because(format!(
+        "the engine at {engine} holds nothing of it; another one may"
+    ))
     .fix("restore the file, or set DOCKER_HOST to that engine")
     .fix(format!(
         "or, if nothing of it is left anywhere, remove its state: rm -r {}",
@@ -193,7 +209,9 @@ fn no_request(state: &State, engine: &str) -> Error {
 /// knows must say so.
 async fn workload_clusters(ports: &Ports, asked: &Asked<'_>) -> Result<()> {
     let (owner, found) = ownership(ports, asked, PATIENCE).await;
-    if matches!(owner, Ownership::Fresh | Ownership::Building { .. }) {
+    let listed = matches!(found.facts.engine, Known::Is(_));
+    let no_machine = listed && found.facts.management == Known::Absent;
+    if no_machine || matches!(owner, Ownership::Fresh | Ownership::Building { .. }) {
         return Ok(());
     }
     let name = asked.cluster;
@@ -258,7 +276,10 @@ impl Ready {
             text.push_str(&format!("  state {}\n", folder.display()));
         }
         for other in &self.goes.others {
-            text.push_str(&format!("  container {other} stays: it is not of run {}\n", self.run));
+            text.push_str(&format!(
+                "  container {other} stays: it is not of run {}\n",
+                self.run
+            ));
         }
         text
     }
@@ -310,9 +331,11 @@ impl Owner for Same {
         if id == self.id {
             return Ok(());
         }
-        Err(Error::failed("the engine has become another one in the middle of the removal")
-            .because(format!("it is engine {id}, it was {}", self.id))
-            .fix("start the first one, then run the same command again")
-            .state("nothing was changed by this step; what was removed before is gone"))
+        Err(
+            Error::failed("the engine has become another one in the middle of the removal")
+                .because(format!("it is engine {id}, it was {}", self.id))
+                .fix("start the first one, then run the same command again")
+                .state("nothing was changed by this step; what was removed before is gone"),
+        )
     }
 }

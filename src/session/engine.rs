@@ -77,7 +77,13 @@ pub async fn choose(
         match docker(Some(shell.clone())).info().await {
             // Without an address of its own the command would go to the shell's anyway.
             Ok(info) if info.id == recorded.id => address = address.or(Some(shell)),
-            Ok(info) => return Err(other(recorded, &shell, &format!("it is engine {}", info.id))),
+            Ok(info) => {
+                return Err(other(
+                    recorded,
+                    &shell,
+                    &format!("it is engine {}", info.id),
+                ));
+            }
             Err(e) => {
                 let why = format!("it does not say which engine it is: {}", e.line());
                 return Err(other(recorded, &shell, &why));

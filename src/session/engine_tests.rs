@@ -91,7 +91,13 @@ async fn another_engine_is_refused_with_both_named() {
             .unwrap_err();
         assert_eq!(e.kind(), Kind::Usage);
         let text = e.to_string();
-        for part in [shell, DEFAULT, "one", "unset DOCKER_HOST", "nothing was changed"] {
+        for part in [
+            shell,
+            DEFAULT,
+            "one",
+            "unset DOCKER_HOST",
+            "nothing was changed",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
     }

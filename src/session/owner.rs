@@ -52,9 +52,9 @@ impl Owner for Guard {
             return Ok(());
         }
         let name = &self.state.cluster;
-        owner
-            .check(name, &self.engine)
-            .map_err(|e| e.state("nothing was changed by this step; what was done before is kept"))?;
+        owner.check(name, &self.engine).map_err(|e| {
+            e.state("nothing was changed by this step; what was done before is kept")
+        })?;
         Err(Error::new(
             Kind::Preflight,
             format!("step `{step}` has no place here: {owner}"),

@@ -182,7 +182,10 @@ impl Registry {
         let who = run.map_or_else(|| "somebody other than mctl".into(), |r| format!("run {r}"));
         Err(Error::new(
             Kind::Preflight,
-            format!("management cluster `{}` belongs to {who}, not to this run", self.0.name()),
+            format!(
+                "management cluster `{}` belongs to {who}, not to this run",
+                self.0.name()
+            ),
         )
         .at(format!("container {}", self.0.registry_name()))
         .fix("go on where that run was begun: same user, host and XDG_STATE_HOME")

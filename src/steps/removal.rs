@@ -10,7 +10,11 @@ use crate::{
     engine::{Observation, Step, Steps},
     ownership::facts::Containers,
     plan::{Plan, removal::id},
-    ports::{Ports, docker::{Docker, LABEL}, kubernetes::Progress},
+    ports::{
+        Ports,
+        docker::{Docker, LABEL},
+        kubernetes::Progress,
+    },
 };
 
 /// How often containers that come back are removed again: controllers in machines make what is missing.

@@ -172,7 +172,8 @@ impl State {
 
     /// The cluster's CA. It is made once, before anything trusts it; another one later would be trusted by nobody.
     pub fn authority(&self) -> Result<Authority> {
-        self.authority_if_any()?.ok_or_else(|| self.authority_lost())
+        self.authority_if_any()?
+            .ok_or_else(|| self.authority_lost())
     }
 
     /// The cluster's CA, if this host has both halves of it.
@@ -231,7 +232,10 @@ impl State {
         .at(missing.join(", "))
         .because("registry and machines trust it already, and would trust no other one")
         .fix("restore both halves of it")
-        .fix(format!("or remove everything: mctl destroy {}", self.cluster))
+        .fix(format!(
+            "or remove everything: mctl destroy {}",
+            self.cluster
+        ))
         .state("nothing was changed")
     }
 
@@ -270,7 +274,8 @@ impl State {
 
     /// Its name while it is removed; no cluster can be called so.
     fn condemned(&self) -> PathBuf {
-        self.folder.with_file_name(format!(".{}.removed", self.cluster))
+        self.folder
+            .with_file_name(format!(".{}.removed", self.cluster))
     }
 
     /// True when nothing was ever begun here: the folder has a lock and nothing else.

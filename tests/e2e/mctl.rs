@@ -103,7 +103,14 @@ impl Mctl {
     pub fn bootstrap_with(&self, extra: &[&str], env: &[(&str, &str)]) -> Finished {
         let (config, bundle) = (self.config(), self.bundle());
         let mut args = vec![
-            "bootstrap", "--config", &config, "--bundle", &bundle, "--yes", "--output", "lines",
+            "bootstrap",
+            "--config",
+            &config,
+            "--bundle",
+            &bundle,
+            "--yes",
+            "--output",
+            "lines",
         ];
         args.extend(extra);
         self.run_with(&args, env)

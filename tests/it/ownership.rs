@@ -213,7 +213,10 @@ fn a_bootstrap_from_another_home_is_told_whose_the_cluster_is() {
 #[test]
 fn a_kind_cluster_of_the_same_name_is_nobodys_to_take() {
     let host = Host::new();
-    host.add(&container("demo-control-plane", "io.x-k8s.kind.cluster=demo"));
+    host.add(&container(
+        "demo-control-plane",
+        "io.x-k8s.kind.cluster=demo",
+    ));
     let (code, said) = host.bootstrap(&[]);
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("demo-control-plane"), "{said}");
@@ -357,7 +360,10 @@ fn a_removal_leaves_others_alone() {
     let engine = host.remains_of("5f");
     host.knows("5f");
     let stranger = container("demo-control-plane", "io.x-k8s.kind.cluster=demo");
-    let other = container("mctl-demo-two-5f-control-plane", "io.x-k8s.kind.cluster=mctl-demo-two-5f");
+    let other = container(
+        "mctl-demo-two-5f-control-plane",
+        "io.x-k8s.kind.cluster=mctl-demo-two-5f",
+    );
     host.add(&stranger);
     host.add(&other);
     fs::write(
@@ -372,7 +378,10 @@ fn a_removal_leaves_others_alone() {
         fs::read_to_string(engine.join("ps")).unwrap(),
         stranger + &other
     );
-    assert_eq!(fs::read_to_string(engine.join("networks")).unwrap(), "kind\n");
+    assert_eq!(
+        fs::read_to_string(engine.join("networks")).unwrap(),
+        "kind\n"
+    );
 
     // A run that lost the name to another one has nothing but its state.
     let host = Host::new();

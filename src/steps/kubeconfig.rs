@@ -9,7 +9,10 @@ use super::state::{MANAGEMENT, State};
 use crate::{
     Result,
     catalog::yaml,
-    ports::kubernetes::{Cluster, kinds::SECRET, names::ORGANIZATION, objects::secret_text},
+    ports::{
+        files::Told,
+        kubernetes::{Cluster, kinds::SECRET, names::ORGANIZATION, objects::secret_text},
+    },
 };
 
 /// Longest time for a look; nobody waits for it.

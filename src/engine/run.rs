@@ -39,6 +39,9 @@ pub enum Outcome {
     Interrupted,
 }
 
+/// Takes what a step gives to know.
+pub type Learn = Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>;
+
 /// What a run needs.
 pub struct Run<'a> {
     /// What to do.
@@ -52,7 +55,7 @@ pub struct Run<'a> {
     /// Time of events.
     pub clock: Arc<dyn Clock>,
     /// Takes what a step gives to know, as soon as it is on disk and before any step that needs it begins.
-    pub learn: Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>,
+    pub learn: Learn,
 }
 
 /// Writes lasting events to the journal first, then hands every event to the views.
@@ -102,7 +105,7 @@ struct Work {
     step: Arc<dyn Step>,
     recorder: Arc<Recorder>,
     owner: Arc<dyn Owner>,
-    learn: Arc<dyn Fn(&Value) -> Result<()> + Send + Sync>,
+    learn: Learn,
 }
 
 impl Run<'_> {
@@ -113,6 +116,9 @@ impl Run<'_> {
         views: UnboundedSender<Event>,
         cancel: CancellationToken,
     ) -> Outcome {
+        if let Err(error) = self.same_plan(&journal) {
+            return Outcome::Failed("journal".into(), error);
+        }
         let recorder = Arc::new(Recorder {
             journal: Mutex::new(journal),
             views,
@@ -141,6 +147,25 @@ impl Run<'_> {
             (Outcome::Success, Err(error)) => Outcome::Failed("journal".into(), error),
             (outcome, _) => outcome,
         }
+    }
+
+    /// Refuses to go on with another plan than the one that was begun.
+    fn same_plan(&self, journal: &Journal) -> Result<()> {
+        let Some(earlier) = &journal.history().plan else {
+            return Ok(());
+        };
+        let differences = super::replay::difference(earlier, self.plan);
+        if differences.is_empty() {
+            return Ok(());
+        }
+        let by = &earlier.mctl;
+        Err(Error::new(
+            Kind::Usage,
+            format!("the plan is another one than the one that `{}` was begun with", earlier.cluster),
+        )
+        .because(differences.join("; "))
+        .fix(format!("go on with mctl {by}, and with the document and the bundle of that time; what runs already is changed by its own document"))
+        .state("nothing was changed"))
     }
 
     async fn schedule(

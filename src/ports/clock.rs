@@ -19,7 +19,7 @@ pub trait Clock: Send + Sync {
     async fn sleep(&self, time: Duration);
 }
 
-/// The host's clock; waits are the run time's, so that tests can pause them.
+/// The host's clock; it waits as the run time does, and so do the ports, so that tests can pause all of it at once.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wall;
 

@@ -8,6 +8,8 @@ use serde_json::Value;
 use super::process::{Command, Output, Processes};
 use crate::{Error, Kind, Result, error::Context};
 
+/// How long a removal may take: many containers go at once.
+const REMOVING: Duration = Duration::from_secs(300);
 /// How long an image archive may take to load.
 const LOADING: Duration = Duration::from_secs(1200);
 /// How often a removal that another process began is looked at, four times a second.
@@ -74,7 +76,7 @@ impl Docker {
 
     async fn docker(&self, args: &[&str]) -> Result<String> {
         let command = Command::new("docker", args.iter().copied());
-        self.run_command(command.clone()).await?.success(&command)
+        answer(self.run_command(command.clone()).await?, &command)
     }
 
     /// What the engine says of itself; an error if none answers.
@@ -125,10 +127,10 @@ impl Docker {
     pub async fn inspect(&self, kind: &str, name: &str) -> Result<Option<Value>> {
         let command = Command::new("docker", [kind, "inspect", name]);
         let out = self.run_command(command.clone()).await?;
-        if out.code != 0 && (out.stderr.contains("No such") || out.stderr.contains("not found")) {
+        if out.code != 0 && says_absent(&out.stderr) {
             return Ok(None);
         }
-        let text = out.success(&command)?;
+        let text = answer(out, &command)?;
         let all: Vec<Value> = serde_json::from_str(&text)
             .context(|| format!("the engine's answer about {kind} {name} cannot be read"))?;
         Ok(all.into_iter().next())
@@ -210,16 +212,15 @@ impl Docker {
             _ => vec![kind.to_owned(), "rm".into()],
         };
         args.extend(names.iter().cloned());
-        let command = Command::new("docker", args);
+        let command = Command::new("docker", args).within(REMOVING);
         let out = self.run_command(command.clone()).await?;
         // "already in progress": another process began it, one that was killed in the middle too; the engine goes on.
-        let harmless = ["No such", "not found", "is already in progress"];
         let all_harmless = out
             .stderr
             .lines()
-            .all(|l| l.trim().is_empty() || harmless.iter().any(|h| l.contains(h)));
+            .all(|l| l.trim().is_empty() || says_absent(l) || l.contains("is already in progress"));
         if out.code == 0 || !all_harmless {
-            return out.success(&command).map(drop);
+            return answer(out, &command).map(drop);
         }
         for name in names {
             for _ in 0..REMOVAL_LOOKS {
@@ -267,5 +268,111 @@ impl Docker {
             .await?
             .success(&command)
             .map(drop)
+    }
+}
+
+/// True if an engine says that there is no such object. That the command does not find an engine or a context is another thing.
+fn says_absent(stderr: &str) -> bool {
+    let objects = ["container", "image", "object", "volume", "network"];
+    let low = stderr.to_lowercase();
+    objects
+        .iter()
+        .any(|o| low.contains(&format!("no such {o}")))
+        || low.contains("network ") && low.contains(" not found")
+}
+
+/// The output, or an error; a passing one where the engine cannot be reached, for it may be starting again.
+fn answer(out: Output, command: &Command) -> Result<String> {
+    let away = [
+        "Cannot connect to the Docker daemon",
+        "error during connect",
+        "connection refused",
+        "connection reset",
+        "i/o timeout",
+    ];
+    let is_away = away.iter().any(|a| out.stderr.contains(a));
+    out.success(command).map_err(|e| {
+        if is_away {
+            e.fix("see that the engine runs, then run the same command again")
+                .passing()
+        } else {
+            e
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::ports::process::Writer;
+
+    /// An engine that always says the same.
+    struct Says(&'static str);
+
+    #[async_trait]
+    impl Processes for Says {
+        async fn run(&self, _: &Command) -> Result<Output> {
+            Ok(Output {
+                code: 1,
+                stderr: self.0.into(),
+                ..Output::default()
+            })
+        }
+
+        async fn feed(&self, command: &Command, _: Writer) -> Result<Output> {
+            self.run(command).await
+        }
+
+        async fn settle(&self, _: &std::path::Path) -> Result<()> {
+            Ok(())
+        }
+
+        fn end_all(&self) {}
+    }
+
+    #[tokio::test]
+    async fn only_an_engine_can_say_that_something_is_not_there() {
+        for (said, absent, passing) in [
+            (
+                "Error response from daemon: No such container: x",
+                true,
+                false,
+            ),
+            ("Error: No such object: x", true, false),
+            (
+                "Error response from daemon: network x not found",
+                true,
+                false,
+            ),
+            (
+                "Error response from daemon: get x: no such volume",
+                true,
+                false,
+            ),
+            (
+                "Failed to initialize: unable to resolve docker endpoint: context \"x\": context not found",
+                false,
+                false,
+            ),
+            (
+                "error during connect: Get \"http://x\": dial tcp: lookup x: no such host",
+                false,
+                true,
+            ),
+            (
+                "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+                false,
+                true,
+            ),
+            ("permission denied", false, false),
+        ] {
+            let docker = Docker::new(Arc::new(Says(said)), None);
+            match docker.inspect("container", "x").await {
+                Ok(found) => assert!(absent && found.is_none(), "{said}"),
+                Err(e) => assert_eq!((false, passing), (absent, e.is_passing()), "{said}"),
+            }
+        }
     }
 }

@@ -58,7 +58,7 @@ impl Shared {
     ) -> Self {
         let docker = Docker::new(ports.processes.clone(), request.engine.clone());
         Self {
-            state,
+            state: state.kept_in(ports.files.clone()),
             request,
             catalog,
             kubernetes_version,

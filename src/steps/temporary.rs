@@ -25,7 +25,7 @@ use crate::{
 pub const NODE_CONTAINER_LABEL: &str = "io.x-k8s.kind.cluster";
 
 /// How long kind may take; it pulls the node image if it has to.
-const CREATION: Duration = Duration::from_secs(900);
+const CREATION: Duration = Duration::from_secs(1800);
 
 /// Unpacks the embedded kind executable into the cache and returns its path.
 pub fn unpack_kind() -> Result<PathBuf> {
@@ -66,10 +66,17 @@ impl Step for TemporaryCluster {
                 "the temporary cluster was not completed".into(),
             ));
         }
-        let version = match self.0.temporary().await?.version().await {
-            Ok(version) => version,
-            Err(e) => return Ok(Observation::Missing(e.line())),
-        };
+        // It may hold the only objects of machines that run already: one that is silent is never made anew.
+        let version = self.0.temporary().await?.version().await.map_err(|e| {
+            e.fix(format!(
+                "see that its containers run: docker start {}",
+                containers.join(" ")
+            ))
+            .fix(format!(
+                "or give it up with all that it made: mctl destroy {}",
+                self.0.name()
+            ))
+        })?;
         let socket = self.0.docker.socket().await?;
         Ok(Observation::Done(Proof::with(
             format!("{} runs Kubernetes {version}", self.0.temporary_name()),

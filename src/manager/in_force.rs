@@ -229,7 +229,14 @@ mod tests {
     fn what_is_gone_comes_back_and_nothing_is_done_on_doubt() {
         use There::{No, Unknown, Yes};
         let (one, three) = (in_force(1), in_force(3));
-        let cases: [(Option<&InForce>, Option<&InForce>, There, There, &[Act]); 9] = [
+        type Case<'a> = (
+            Option<&'a InForce>,
+            Option<&'a InForce>,
+            There,
+            There,
+            &'a [Act],
+        );
+        let cases: [Case; 9] = [
             (None, None, No, No, &[]),
             (None, None, Unknown, Unknown, &[]),
             (Some(&one), None, Yes, Yes, &[Act::Keep]),

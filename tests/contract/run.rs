@@ -108,7 +108,7 @@ impl Ask {
             Some(change) => change(life.ports()),
             None => life.ports(),
         };
-        let mut state = State::at(NAME)?.kept_in(ports.files.clone());
+        let mut state = State::at(&NAME.parse()?)?.kept_in(ports.files.clone());
         state.folder = PathBuf::from(STATE).join(NAME);
         let earlier = state.request()?;
         let plan = match &self.until {
@@ -129,6 +129,7 @@ impl Ask {
             bundle: Some(PathBuf::from("/srv/bundle")),
             run: earlier.map_or_else(|| self.run.clone(), |r| r.run),
             engine: None,
+            engine_id: String::new(),
             network_was_there: Some(network_was_there),
         };
         state.set_request(&request)?;

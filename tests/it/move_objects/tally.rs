@@ -16,6 +16,7 @@ pub static SEEDS: AtomicUsize = AtomicUsize::new(0);
 pub static PLANTED: AtomicUsize = AtomicUsize::new(0);
 
 /// One test is through without a violation.
+#[allow(clippy::print_stdout)]
 pub fn through(counter: &AtomicUsize, count: usize) {
     counter.fetch_add(count, Ordering::Relaxed);
     if THROUGH.fetch_add(1, Ordering::Relaxed) + 1 == TESTS {

@@ -1,6 +1,6 @@
 //! A Docker engine through its `docker` command (kind needs that command too). Must not know about clusters.
 
-use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +15,11 @@ const LOADING: Duration = Duration::from_secs(1200);
 /// How often a removal that another process began is looked at, four times a second.
 const REMOVAL_LOOKS: usize = 240;
 /// Label on everything that mctl makes in an engine; its value is the cluster's name.
-pub const LABEL: &str = "mctl.giantswarm.io/cluster";
+pub const LABEL: &str = "io.giantswarm.mctl/cluster";
+/// Label with the run that made it.
+pub const RUN_LABEL: &str = "io.giantswarm.mctl/run";
+/// Label with the SHA-256 digest of the cluster's CA certificate.
+pub const CA_LABEL: &str = "io.giantswarm.mctl/ca";
 
 /// An engine.
 #[derive(Clone)]
@@ -29,6 +33,9 @@ pub struct Docker {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Info {
+    /// What it calls itself; it stays the same over restarts.
+    #[serde(rename = "ID")]
+    pub id: String,
     /// Version of the engine, `26.1.5`.
     pub server_version: String,
     /// `name=rootless` and the like.
@@ -45,6 +52,27 @@ pub struct Info {
     pub os_type: String,
     /// Hardware, `x86_64`.
     pub architecture: String,
+}
+
+/// A container in a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Listed {
+    /// Name.
+    pub names: String,
+    /// `key=value`, separated by commas.
+    pub labels: String,
+    /// `running`, `exited`, `created`, …
+    pub state: String,
+}
+
+impl Listed {
+    /// Value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels
+            .split(',')
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix('='))
+    }
 }
 
 impl std::fmt::Debug for Docker {
@@ -71,7 +99,12 @@ impl Docker {
 
     /// Runs a command with this engine.
     pub async fn run_command(&self, command: Command) -> Result<Output> {
-        self.processes.run(&self.environment(command)).await
+        let ran = self.processes.run(&self.environment(command)).await;
+        // An engine that is slow may answer later.
+        ran.map_err(|e| match e.kind() {
+            Kind::Stalled => e.passing(),
+            _ => e,
+        })
     }
 
     async fn docker(&self, args: &[&str]) -> Result<String> {
@@ -98,6 +131,38 @@ impl Docker {
         } else {
             Ok(info)
         }
+    }
+
+    /// Address of the engine that the command talks to by itself; `None` if it cannot be named in one word.
+    pub async fn address(&self) -> Result<Option<String>> {
+        let host = self
+            .docker(&[
+                "context",
+                "inspect",
+                "--format",
+                "{{.Endpoints.docker.Host}}",
+            ])
+            .await?;
+        Ok(Some(host.trim().to_owned()).filter(|h| h.starts_with("unix://")))
+    }
+
+    /// All containers, running or not.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        let text = self
+            .docker(&["ps", "--all", "--no-trunc", "--format", "{{json .}}"])
+            .await?;
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_str(line)
+                    .context(|| "the engine's list of containers cannot be read".into())
+            })
+            .collect()
+    }
+
+    /// A file in a running container.
+    pub async fn read_file(&self, container: &str, path: &str) -> Result<String> {
+        self.docker(&["exec", container, "cat", path]).await
     }
 
     /// Path of the engine's socket on its host.
@@ -178,27 +243,62 @@ impl Docker {
             .collect())
     }
 
-    /// Makes a bridge network as kind would.
-    pub async fn create_network(
-        &self,
-        name: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Result<()> {
-        let mut args = vec![
-            "network".to_owned(),
-            "create".into(),
-            "--driver=bridge".into(),
-            "--opt=com.docker.network.bridge.enable_ip_masquerade=true".into(),
-        ];
-        args.extend(labels.iter().map(|(k, v)| format!("--label={k}={v}")));
-        args.push(name.to_owned());
+    /// Names of all objects of a kind (`container`, `network`), also of those that do not run.
+    pub async fn all(&self, kind: &str) -> Result<Vec<String>> {
+        let text = match kind {
+            "container" => self.docker(&["ps", "-a", "--format", "{{.Names}}"]).await?,
+            _ => self.docker(&[kind, "ls", "--format", "{{.Name}}"]).await?,
+        };
+        Ok(text
+            .lines()
+            .map(str::to_owned)
+            .filter(|l| !l.is_empty())
+            .collect())
+    }
+
+    /// Inspects objects; one that went away meanwhile is left out.
+    pub async fn inspect_all(&self, kind: &str, names: &[String]) -> Result<Vec<Value>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let args = [kind, "inspect"]
+            .into_iter()
+            .chain(names.iter().map(String::as_str));
         let command = Command::new("docker", args);
-        let out = self.run_command(command.clone()).await?;
-        // Another process may have made it meanwhile; any network of that name serves.
-        if out.code != 0 && out.stderr.contains("already exists") {
+        let mut out = self.run_command(command.clone()).await?;
+        let gone = |l: &str| l.contains("No such") || l.contains("not found");
+        if out.code != 0 && out.stderr.lines().all(|l| l.trim().is_empty() || gone(l)) {
+            out.code = 0;
+        }
+        let text = out.success(&command)?;
+        serde_json::from_str(&text)
+            .context(|| format!("the engine's answer about its {kind}s cannot be read"))
+    }
+
+    /// Starts containers that were made before, all at once.
+    pub async fn start(&self, names: &[String]) -> Result<()> {
+        self.on_each("start", &[], names).await
+    }
+
+    /// Asks containers to end, all at once, and ends them after a while.
+    pub async fn stop(&self, names: &[String], patience: Duration) -> Result<()> {
+        let seconds = patience.as_secs().to_string();
+        self.on_each("stop", &["--time", &seconds], names).await
+    }
+
+    async fn on_each(&self, verb: &str, options: &[&str], names: &[String]) -> Result<()> {
+        if names.is_empty() {
             return Ok(());
         }
-        out.success(&command).map(drop)
+        let args = [verb]
+            .into_iter()
+            .chain(options.iter().copied())
+            .chain(names.iter().map(String::as_str));
+        let command = Command::new("docker", args);
+        self.run_command(command.clone())
+            .await?
+            .success(&command)
+            .map(drop)
     }
 
     /// Removes objects of a kind; gone already is fine. Containers go with their anonymous volumes.

@@ -10,6 +10,8 @@
 
 mod cluster;
 mod mctl;
+mod ownership;
+mod restart;
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
@@ -115,9 +117,14 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
 
     let kubeconfig = m.run(&["kubeconfig", NAME]);
     assert!(kubeconfig.status.success(), "{}", kubeconfig.text);
-    cluster::Reader::new(&kubeconfig.text).cilium_was_adopted_without_a_restart();
+    let reader = cluster::Reader::new(&kubeconfig.text);
+    reader.cilium_was_adopted_without_a_restart();
 
-    m.no_secret_leaked();
+    restart::is_survived_in_odd_order(&m, NAME);
+
+    m.no_secret_leaked(&reader.authority_key());
+
+    ownership::nothing_is_made_twice(&m);
 
     let active = m.run(&["verify", NAME, "--active"]);
     println!("{}", active.text);

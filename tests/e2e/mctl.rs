@@ -91,8 +91,19 @@ impl Mctl {
         c
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn run(&self, args: &[&str]) -> Finished {
-        let out = self.command(args).output().unwrap();
+        self.run_with(args, &[])
+    }
+
+    /// Like [`run`](Self::run), with other variables.
+    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Finished {
+        let mut command = self.command(args);
+        command.envs(env.iter().copied());
+        let out = command.output().unwrap();
         let text = format!(
             "{}{}",
             String::from_utf8_lossy(&out.stdout),
@@ -102,6 +113,23 @@ impl Mctl {
             status: out.status,
             text,
         }
+    }
+
+    /// Runs bootstrap with more arguments and other variables.
+    pub fn bootstrap_with(&self, extra: &[&str], env: &[(&str, &str)]) -> Finished {
+        let (config, bundle) = (self.config(), self.bundle());
+        let mut args = vec![
+            "bootstrap",
+            "--config",
+            &config,
+            "--bundle",
+            &bundle,
+            "--yes",
+            "--output",
+            "lines",
+        ];
+        args.extend(extra);
+        self.run_with(&args, env)
     }
 
     fn bootstrap(&self) -> Child {
@@ -265,17 +293,15 @@ impl Mctl {
         );
     }
 
-    /// The CA's private key is planted by the run itself: it may stand in its own file and nowhere else.
-    pub fn no_secret_leaked(&self) {
-        let key = fs::read_to_string(self.state_folder().join("ca.key")).unwrap();
+    /// The CA's private key is planted by the run itself: it is the cluster's now, and on this host nowhere any more.
+    pub fn no_secret_leaked(&self, key: &str) {
+        assert!(
+            !self.state_folder().join("ca.key").exists(),
+            "the CA's key stayed after the handover"
+        );
         let secret: Vec<&str> = key.lines().filter(|l| !l.starts_with("-----")).collect();
         let needle = secret.first().expect("a key has content");
-        for file in [
-            "journal.jsonl",
-            "move.jsonl",
-            "environment.json",
-            "request.json",
-        ] {
+        for file in ["journal.jsonl", "move.jsonl", "request.json"] {
             let text = fs::read_to_string(self.state_folder().join(file)).unwrap();
             assert!(!text.contains(needle), "{file} holds the CA's private key");
         }

@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// Name of the Lease that a run holds in both clusters, in the namespace of the system.
-pub const LEASE: (&str, &str) = ("kube-system", "mctl");
+/// Lease that whoever moves the cluster holds in both clusters; its holder is the run.
+const LEASE: (&str, &str) = crate::cluster_api::move_objects::LEASE;
 /// How long one cluster is waited for; whoever needs the answer asks again.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Where kubeadm leaves an administrator's kubeconfig in a control-plane machine.

@@ -51,7 +51,13 @@ impl Mctl {
                 .join(name),
         };
         if this.state_folder().exists() {
-            let out = this.run(&["destroy", name, "--confirm", name]);
+            let out = this.run(&[
+                "destroy",
+                name,
+                "--confirm",
+                name,
+                "--abandon-workload-clusters",
+            ]);
             println!("destroying what an earlier run left: {}", out.text);
         }
         if this.folder.exists() {

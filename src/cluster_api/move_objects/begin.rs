@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Namespace and name of the Lease that says who moves; in both clusters.
-const LEASE: (&str, &str) = ("kube-system", "mctl-move");
+pub const LEASE: (&str, &str) = ("kube-system", "mctl-move");
 
 /// What there is to do.
 pub(super) enum Begun {

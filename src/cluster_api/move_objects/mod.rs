@@ -42,6 +42,7 @@ use crate::{
 use begin::Begun;
 use find::Found;
 
+pub use begin::LEASE;
 pub use restore::{Restored, restore};
 
 /// Writes in flight to one API server.

@@ -16,6 +16,7 @@ pub mod engine;
 pub mod env;
 pub mod environment;
 pub mod error;
+pub mod launchpad;
 pub mod manager;
 pub mod ownership;
 pub mod pki;

@@ -5,10 +5,12 @@ mod bundle;
 mod completions;
 pub mod config;
 mod destroy;
+mod engine_proxy;
 pub mod input;
 mod kubeconfig;
 mod manager;
 mod plan;
+mod power;
 mod preflight;
 mod registry;
 mod status;
@@ -45,6 +47,10 @@ enum Command {
     Preflight(preflight::Args),
     /// Print the kubeconfig of a management cluster
     Kubeconfig(kubeconfig::Args),
+    /// Stop all containers of a management cluster; nothing is removed
+    Stop(power::Args),
+    /// Start a management cluster again, and wait until it answers
+    Start(power::Args),
     /// Remove everything that bootstrap made on this host's engine
     Destroy(destroy::Args),
     /// Run as the manager inside the cluster
@@ -57,6 +63,9 @@ enum Command {
     Bundle(bundle::Args),
     /// Serve images and artifacts; bootstrap runs this in a container of its own
     Registry(registry::Args),
+    /// Pass an engine's API on, with addresses for new machines; runs beside Cluster API's Docker provider
+    #[command(hide = true)]
+    EngineProxy(engine_proxy::Args),
     /// Write, check and describe the document, a ManagementCluster in YAML
     #[command(subcommand)]
     Config(config::Args),
@@ -154,6 +163,16 @@ impl Command {
                 state: "nothing was changed, except what the probes of --active do; Flux puts that back",
                 fix: "mend what is named above, then run it again",
             },
+            Self::Stop(_) => About {
+                place: "mctl stop",
+                state: "some containers may be stopped; nothing was removed, and it is safe to run it again",
+                fix: "run the same command again, or start the cluster: mctl start NAME",
+            },
+            Self::Start(_) => About {
+                place: "mctl start",
+                state: "what was started runs; nothing was removed, and it is safe to run it again",
+                fix: "run the same command again: it goes on where it stopped",
+            },
             Self::Plan(_) => reads("mctl plan"),
             Self::Preflight(_) => reads("mctl preflight"),
             Self::Kubeconfig(_) => reads("mctl kubeconfig"),
@@ -164,6 +183,7 @@ impl Command {
             Self::Tied(_) => reads("mctl tied"),
             Self::Manager(_) => serves("mctl manager"),
             Self::Registry(_) => serves("mctl registry"),
+            Self::EngineProxy(_) => serves("mctl engine-proxy"),
         }
     }
 }
@@ -185,8 +205,11 @@ fn run(command: Command) -> Result<()> {
         Command::Verify(args) => wait(verify::run(args)),
         Command::Registry(args) => serve(registry::run(args)),
         Command::Preflight(args) => wait(preflight::run(args)),
+        Command::EngineProxy(args) => serve(engine_proxy::run(args)),
         Command::Bootstrap(args) => wait(bootstrap::run(args)),
         Command::Destroy(args) => wait(destroy::run(args)),
+        Command::Stop(args) => wait(power::stop(args)),
+        Command::Start(args) => wait(power::start(args)),
     }
 }
 

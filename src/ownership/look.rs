@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::facts::{Containers, Facts, Known, Object, Side};
 use crate::{
-    cluster_api::object::PAUSED_FOR_MOVE,
+    cluster_api::marks,
     ports::{
         Ports, Seen,
         docker::Docker,
@@ -156,12 +156,8 @@ impl Asked<'_> {
 
 /// What a Cluster object says of itself.
 fn state_of(object: &DynamicObject) -> Object {
-    let annotations = object.metadata.annotations.as_ref();
     let paused = object.data.pointer("/spec/paused") == Some(&Value::Bool(true));
-    match (
-        paused,
-        annotations.is_some_and(|a| a.contains_key(PAUSED_FOR_MOVE)),
-    ) {
+    match (paused, marks::is_moving(object)) {
         (true, true) => Object::Moving,
         (true, false) => Object::Paused,
         (false, _) => Object::Acting,
@@ -188,7 +184,7 @@ mod tests {
             object["spec"]["paused"] = paused.into();
         }
         if marked {
-            object["metadata"]["annotations"][PAUSED_FOR_MOVE] = "uid".into();
+            object["metadata"]["annotations"][marks::PAUSED_FOR_MOVE] = "uid".into();
         }
         serde_json::from_value(object).unwrap()
     }

@@ -1,18 +1,22 @@
 //! A removal: what goes is found first and shown, then removed step by step, and looked for once more. Must not touch what
 //! belongs to another run or to somebody else, nor take silence for absence.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use super::{PATIENCE, engine, lock::Lock, ownership};
+use super::{engine, lock::Lock, ownership};
 use crate::{
     Error, Kind, Result,
     config::ClusterName,
     engine::{self as scheduler, Outcome, Owner, event::Event, journal::Journal},
-    ownership::{Ownership, facts::Containers, look::Asked},
+    ownership::{
+        Ownership,
+        facts::{Containers, Known},
+        look::Asked,
+    },
     plan::{Plan, StepId, removal},
     ports::{
         Ports, Seen,
@@ -24,6 +28,9 @@ use crate::{
         state::{MANAGEMENT, Request, State, TEMPORARY},
     },
 };
+
+/// How long the cluster is waited for: it is about to go.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// What is asked for.
 pub struct Wish {
@@ -202,7 +209,9 @@ fn no_request(state: &State, engine: &str) -> Error {
 /// knows must say so.
 async fn workload_clusters(ports: &Ports, asked: &Asked<'_>) -> Result<()> {
     let (owner, found) = ownership(ports, asked, PATIENCE).await;
-    if matches!(owner, Ownership::Fresh | Ownership::Building { .. }) {
+    let listed = matches!(found.facts.engine, Known::Is(_));
+    let no_machine = listed && found.facts.management == Known::Absent;
+    if no_machine || matches!(owner, Ownership::Fresh | Ownership::Building { .. }) {
         return Ok(());
     }
     let name = asked.cluster;

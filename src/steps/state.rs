@@ -11,8 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Kind, Result,
     config::{ClusterName, ManagementCluster},
-    engine::journal::Journal,
+    engine::{History, journal::Journal},
     env,
+    environment::Environment,
     error::Context,
     pki::Authority,
     ports::files::{Disk, Files, Told},
@@ -80,6 +81,22 @@ impl State {
             cluster: cluster.clone(),
             files: Arc::new(Disk),
         })
+    }
+
+    /// Where it is below another folder than the user's.
+    pub fn below(root: &std::path::Path, cluster: &ClusterName) -> Self {
+        Self {
+            folder: root.join(cluster.as_str()),
+            cluster: cluster.clone(),
+            files: Arc::new(Disk),
+        }
+    }
+
+    /// What the runs of this host's journal gave to know.
+    pub fn environment(&self) -> Result<Environment> {
+        let events = Journal::read_in(self.files(), &self.file("journal.jsonl"))?;
+        let history = History::of(&events);
+        Environment::of(history.outputs.iter().map(|(_, output)| output))
     }
 
     /// The same state with its files kept elsewhere.

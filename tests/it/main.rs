@@ -5,6 +5,7 @@ mod bundle;
 mod bundle_fixture;
 mod bundle_hostile;
 mod catalog;
+mod cluster;
 mod config;
 mod errors;
 #[path = "../support/kubernetes/mod.rs"]

@@ -4,7 +4,9 @@
 mod apply;
 mod board;
 mod exact;
+pub mod hold;
 pub mod kinds;
+pub mod lease;
 mod look;
 pub mod names;
 pub mod objects;

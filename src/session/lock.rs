@@ -104,7 +104,9 @@ impl Lock {
 fn has_open(process: u32, file: &fs::Metadata) -> bool {
     let same = |m: fs::Metadata| (m.dev(), m.ino()) == (file.dev(), file.ino());
     match fs::read_dir(format!("/proc/{process}/fd")) {
-        Ok(all) => all.flatten().any(|f| fs::metadata(f.path()).is_ok_and(same)),
+        Ok(all) => all
+            .flatten()
+            .any(|f| fs::metadata(f.path()).is_ok_and(same)),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
         // Another user's: it lives, and that is all that can be seen.
         Err(_) => true,
@@ -158,7 +160,9 @@ mod tests {
                     Lock::holder(&folder).unwrap();
                 }
             });
-            let refused = (0..500).filter(|_| Lock::take(&folder, "demo").is_err()).count();
+            let refused = (0..500)
+                .filter(|_| Lock::take(&folder, "demo").is_err())
+                .count();
             done.store(true, order);
             assert_eq!(refused, 0);
         });

@@ -32,11 +32,14 @@ pub const ALL: &[(&str, &str)] = &[
     ),
     (
         "HTTP_PROXY",
-        "proxy of kind's machine and of the docker command; `mctl preflight` checks that it spares the cluster",
+        "proxy of kind's machine and of the docker command",
     ),
     ("HTTPS_PROXY", "the same for TLS"),
     ("ALL_PROXY", "the same for everything"),
-    ("NO_PROXY", "what the proxies are not asked for"),
+    (
+        "NO_PROXY",
+        "what the proxies are not asked for; it must hold the cluster's ranges",
+    ),
 ];
 
 /// Value of a variable; unset and empty are the same. Must be one of [`ALL`].

@@ -127,4 +127,21 @@ mod tests {
         names.dedup();
         assert_eq!(names.len(), ALL.len());
     }
+
+    #[test]
+    fn nothing_else_reads_variables() {
+        let mut open = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+        while let Some(next) = open.pop() {
+            if next.is_dir() {
+                open.extend(std::fs::read_dir(&next).unwrap().map(|e| e.unwrap().path()));
+            } else if !next.ends_with("src/env.rs") {
+                let text = std::fs::read_to_string(&next).unwrap_or_default();
+                assert!(
+                    !text.contains("env::var"),
+                    "{} reads the environment",
+                    next.display()
+                );
+            }
+        }
+    }
 }

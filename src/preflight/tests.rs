@@ -298,6 +298,9 @@ const CASES: &[Case] = &[
     ("state-folder", Verdict::Bad, "XDG_STATE_HOME", |f| {
         f.host.state.as_mut().unwrap().refused = Some("read-only".into())
     }),
+    ("state-folder", Verdict::Bad, "separators", |f| {
+        f.host.state.as_mut().unwrap().path = "/s/a:b/mctl".into();
+    }),
     ("state-folder", Verdict::Unknown, "HOME", |f| {
         f.host.state = Err(Unknown::new("HOME is not set"))
     }),

@@ -12,6 +12,7 @@ use crate::{
         power,
         registry::{self, Recipe},
     },
+    ownership::marks,
     ports::{
         Seen,
         docker::Docker,
@@ -41,7 +42,7 @@ pub(super) fn engine(state: &State) -> Result<Docker> {
 
 async fn containers(docker: &Docker, name: &str) -> Result<Vec<Container>> {
     docker.info().await?;
-    let registry = registry::container_name(name);
+    let registry = marks::registry_name(name);
     let all = power::containers(docker, name, &registry).await?;
     if all.iter().any(|c| c.role != Role::Registry) {
         return Ok(all);
@@ -114,7 +115,7 @@ async fn put_registry_back(docker: &Docker, state: &State, progress: &dyn Progre
         return Ok(());
     };
     let image = registry::image_name(&state.cluster, &state.environment()?.mctl_image);
-    let recipe = Recipe::of(state, &request, image);
+    let recipe = Recipe::of(state, &request, image)?;
     registry::certify(state)?;
     let found = docker.inspect("container", &recipe.name).await?;
     let why = match &found {

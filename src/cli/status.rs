@@ -118,13 +118,18 @@ fn bootstrap(state: &State) -> Result<Bootstrap> {
 fn list(output: Output) -> Result<()> {
     let mut all = Vec::new();
     for cluster in State::known()? {
+        // One that is damaged must not hide the others.
+        let (bootstrap, silent) = match State::open(&cluster).and_then(|s| bootstrap(&s)) {
+            Ok(bootstrap) => (Some(bootstrap), None),
+            Err(e) => (None, Some(e.line())),
+        };
         all.push(Status {
             version: 1,
-            bootstrap: Some(bootstrap(&State::open(&cluster)?)?),
+            bootstrap,
             cluster,
             management: None,
             containers: None,
-            silent: None,
+            silent,
         });
     }
     show(output, &all, || {
@@ -132,7 +137,14 @@ fn list(output: Output) -> Result<()> {
             return "this host knows no management cluster; create one: mctl bootstrap --config FILE\n".into();
         }
         all.iter()
-            .filter_map(|s| Some(format!("{}: {}\n", s.cluster, s.bootstrap.as_ref()?.line())))
+            .map(|s| match (&s.bootstrap, &s.silent) {
+                (Some(bootstrap), _) => format!("{}: {}\n", s.cluster, bootstrap.line()),
+                (None, why) => format!(
+                    "{}: {}\n",
+                    s.cluster,
+                    why.as_deref().unwrap_or("nothing is known")
+                ),
+            })
             .collect()
     })
 }

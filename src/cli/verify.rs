@@ -1,10 +1,6 @@
 //! `mctl verify`: acceptance checks with evidence. Must not contain work.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
 use crate::{
     Error, Kind, Result,
@@ -12,7 +8,11 @@ use crate::{
     error::Context,
     launchpad::{diagnosis::Diagnosis, power},
     ports::kubernetes::{Cluster, Progress},
-    steps::state::{MANAGEMENT, State},
+    report::printer,
+    steps::{
+        kubeconfig,
+        state::{MANAGEMENT, State},
+    },
     verify::{self, Check},
 };
 
@@ -115,9 +115,12 @@ pub(super) async fn diagnosis(name: &ClusterName, elsewhere: bool) -> Option<Res
 
 /// The cluster of this name, through the kubeconfig that was given or kept.
 pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
-    let file = match kubeconfig {
-        Some(file) => file,
-        None => State::open(name)?.file(MANAGEMENT),
+    let (file, kept) = match kubeconfig {
+        Some(file) => (file, None),
+        None => {
+            let state = State::open(name)?;
+            (state.file(MANAGEMENT), Some(state))
+        }
     };
     let text = std::fs::read_to_string(&file).map_err(|e| {
         Error::new(Kind::Usage, format!("there is no access to {name} yet"))
@@ -126,7 +129,13 @@ pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> 
             .state("nothing was changed")
             .fix("run the bootstrap again: it goes on where it stopped")
     })?;
-    Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await
+    let cluster = Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await?;
+    if let Some(state) = kept {
+        // Beside the work: nobody waits for it.
+        let cluster = cluster.clone();
+        tokio::spawn(async move { kubeconfig::follow(&state, &cluster).await });
+    }
+    Ok(cluster)
 }
 
 /// Writes a result to standard output.
@@ -141,9 +150,7 @@ pub(super) fn show(
             serde_json::to_string_pretty(value).context(|| "cannot form JSON".to_owned())? + "\n"
         }
     };
-    // A reader that went away wants no more.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
+    printer::out_raw(&text)
 }
 
 /// Progress as lines on a terminal.
@@ -161,7 +168,7 @@ impl Lines {
 impl Progress for Lines {
     fn seen(&self, evidence: &str) {
         if self.shown {
-            let _ = writeln!(std::io::stderr(), "… {evidence}");
+            printer::err(&format!("… {evidence}"));
         }
     }
 }

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{
     NETWORK,
     diagnosis::{Container, Diagnosis, Remembered, Role, diagnose},
-    registry,
 };
 use crate::{
     Error, Result,
+    ownership::marks,
     ports::{docker::Docker, kubernetes::Progress},
     steps::{NODE_CONTAINER_LABEL, state::State},
 };
@@ -42,7 +42,7 @@ pub async fn containers(docker: &Docker, cluster: &str, registry: &str) -> Resul
 pub async fn look(docker: &Docker, state: &State) -> Result<Diagnosis> {
     let remembered = Remembered {
         cluster: state.cluster.to_string(),
-        registry: registry::container_name(&state.cluster),
+        registry: marks::registry_name(&state.cluster),
         endpoint: state.environment()?.control_plane_endpoint,
     };
     let all = containers(docker, &remembered.cluster, &remembered.registry).await?;

@@ -7,7 +7,9 @@ use sha2::{Digest, Sha256};
 
 use super::{ADDRESS_LABEL, NETWORK, addresses, bundle, mount, network};
 use crate::{
-    GROUP, Result, pki,
+    Error, GROUP, Kind, Result,
+    ownership::marks,
+    pki,
     ports::{
         docker::{Docker, LABEL},
         files::Told,
@@ -29,11 +31,6 @@ const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 /// How often another address is chosen when one is taken.
 const TRIES: usize = 5;
-
-/// Name of a cluster's registry container.
-pub fn container_name(cluster: &str) -> String {
-    format!("mctl-{cluster}-registry")
-}
 
 /// Name of mctl's own image in the engine for a cluster, from the name it has in the cluster.
 pub fn image_name(cluster: &str, in_cluster: &str) -> String {
@@ -60,16 +57,61 @@ pub struct Recipe {
 
 impl Recipe {
     /// Of the cluster with this state and request. `image` is mctl's own one, in the engine.
-    pub fn of(state: &State, request: &Request, image: String) -> Self {
+    pub fn of(state: &State, request: &Request, image: String) -> Result<Self> {
         let bundle = request.bundle.as_deref();
-        Self {
-            name: container_name(&state.cluster),
-            labels: vec![(LABEL.to_owned(), state.cluster.to_string())],
+        let ca = state.ca_certificate()?.unwrap_or_default();
+        Ok(Self {
+            name: marks::registry_name(&state.cluster),
+            labels: vec![
+                (LABEL.to_owned(), state.cluster.to_string()),
+                (marks::RUN.to_owned(), request.run.clone()),
+                (marks::CA.to_owned(), marks::ca_digest(&ca)),
+            ],
             image,
             certificate: state.file(FOLDER),
             bundle: bundle.map(|b| bundle::place(&state.folder, b)),
             port: REGISTRY_PORT,
+        })
+    }
+
+    /// The registry of another run is not touched: whoever has it, owns the cluster's name on this engine.
+    pub fn is_mine(&self, found: &Value) -> Result<()> {
+        let run = found["Config"]["Labels"][marks::RUN].as_str();
+        if self
+            .labels
+            .iter()
+            .any(|(k, v)| k == marks::RUN && Some(v.as_str()) == run)
+        {
+            return Ok(());
         }
+        let who = run.map_or_else(|| "somebody other than mctl".into(), |r| format!("run {r}"));
+        let what = format!("container {} belongs to {who}, not to this run", self.name);
+        Err(Error::new(Kind::Preflight, what)
+            .at(format!("container {}", self.name))
+            .fix("go on where that run was begun: same user, host and XDG_STATE_HOME")
+            .state("nothing of it was touched"))
+    }
+
+    /// Removes the container if it is this run's. By its id: another run may take the name at any moment, and the
+    /// engine gives it away only once.
+    async fn remove(&self, docker: &Docker) -> Result<()> {
+        let Some(found) = docker.inspect("container", &self.name).await? else {
+            return Ok(());
+        };
+        self.is_mine(&found)?;
+        let id = found["Id"].as_str().unwrap_or_default().to_owned();
+        docker.remove("container", &[id]).await
+    }
+
+    /// Starts it; when somebody else took the name meanwhile, says who.
+    async fn start(&self, docker: &Docker, address: Option<Ipv4Addr>) -> Result<()> {
+        let Err(e) = docker.run_container(self.arguments(address)).await else {
+            return Ok(());
+        };
+        if let Some(found) = docker.inspect("container", &self.name).await? {
+            self.is_mine(&found)?;
+        }
+        Err(e)
     }
 
     fn options(&self) -> Vec<String> {
@@ -158,9 +200,7 @@ impl Recipe {
             .and_then(|n| addresses::Fixed::of(&n));
         let mut refused = BTreeSet::new();
         for _ in 0..TRIES {
-            docker
-                .remove("container", std::slice::from_ref(&self.name))
-                .await?;
+            self.remove(docker).await?;
             let address = match fixed {
                 Some(fixed) => {
                     let names = docker.all("container").await?;
@@ -174,7 +214,7 @@ impl Recipe {
             let Some(address) = address else {
                 break;
             };
-            let Err(e) = docker.run_container(self.arguments(Some(address))).await else {
+            let Err(e) = self.start(docker, Some(address)).await else {
                 return Ok(());
             };
             let why = e.line();
@@ -189,10 +229,8 @@ impl Recipe {
             }
             refused.insert(address);
         }
-        docker
-            .remove("container", std::slice::from_ref(&self.name))
-            .await?;
-        docker.run_container(self.arguments(None)).await
+        self.remove(docker).await?;
+        self.start(docker, None).await
     }
 }
 
@@ -208,7 +246,11 @@ pub fn certificate_due(state: &State, authority: &str) -> Result<Option<String>>
     let (Some(certificate), Some(_)) = (text(CERTIFICATE)?, text(KEY)?) else {
         return Ok(Some("the registry has no certificate yet".into()));
     };
-    let due = pki::serving_due(&certificate, &container_name(&state.cluster), authority);
+    let due = pki::serving_due(
+        &certificate,
+        &marks::registry_name(&state.cluster),
+        authority,
+    );
     Ok(due.map(|why| format!("the registry's certificate: {why}")))
 }
 
@@ -219,11 +261,15 @@ pub fn certify(state: &State) -> Result<()> {
         return Ok(());
     }
     // The manager in the cluster cannot reach the host, so nobody could renew it.
-    let leaf = authority.serving_for_life(&[container_name(&state.cluster)])?;
+    let leaf = authority.serving_for_life(&[marks::registry_name(&state.cluster)])?;
     let (files, folder) = (state.files(), state.file(FOLDER));
     files.private(&folder)?;
     files.keep(&folder.join(KEY), leaf.key.as_bytes())?;
-    files.keep_as(&folder.join(CERTIFICATE), leaf.certificate.as_bytes(), 0o644)
+    files.keep_as(
+        &folder.join(CERTIFICATE),
+        leaf.certificate.as_bytes(),
+        0o644,
+    )
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::{Error, Result, error::Context};
 
-pub use life::{due_for_renewal, names, remaining_life};
+pub use life::{due_for_renewal, is_due, names, remaining_life};
 pub use secret::{CertificateRequest, due, issue};
 pub use serving::serving_due;
 

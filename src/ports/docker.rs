@@ -17,7 +17,11 @@ const LOADING: Duration = Duration::from_secs(1200);
 /// How often a removal that another process began is looked at, four times a second.
 const REMOVAL_LOOKS: usize = 240;
 /// Label on everything that mctl makes in an engine; its value is the cluster's name.
-pub const LABEL: &str = "mctl.giantswarm.io/cluster";
+pub const LABEL: &str = "io.giantswarm.mctl/cluster";
+/// Label with the run that made it.
+pub const RUN_LABEL: &str = "io.giantswarm.mctl/run";
+/// Label with the SHA-256 digest of the cluster's CA certificate.
+pub const CA_LABEL: &str = "io.giantswarm.mctl/ca";
 
 /// An engine.
 #[derive(Clone)]
@@ -31,6 +35,9 @@ pub struct Docker {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Info {
+    /// What it calls itself; it stays the same over restarts.
+    #[serde(rename = "ID")]
+    pub id: String,
     /// Version of the engine, `26.1.5`.
     pub server_version: String,
     /// `name=rootless` and the like.
@@ -47,6 +54,27 @@ pub struct Info {
     pub os_type: String,
     /// Hardware, `x86_64`.
     pub architecture: String,
+}
+
+/// A container in a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Listed {
+    /// Name.
+    pub names: String,
+    /// `key=value`, separated by commas.
+    pub labels: String,
+    /// `running`, `exited`, `created`, …
+    pub state: String,
+}
+
+impl Listed {
+    /// Value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels
+            .split(',')
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix('='))
+    }
 }
 
 impl std::fmt::Debug for Docker {
@@ -73,7 +101,12 @@ impl Docker {
 
     /// Runs a command with this engine.
     pub async fn run_command(&self, command: Command) -> Result<Output> {
-        self.processes.run(&self.environment(command)).await
+        let ran = self.processes.run(&self.environment(command)).await;
+        // An engine that is slow may answer later.
+        ran.map_err(|e| match e.kind() {
+            Kind::Stalled => e.passing(),
+            _ => e,
+        })
     }
 
     async fn docker(&self, args: &[&str]) -> Result<String> {
@@ -100,6 +133,38 @@ impl Docker {
         } else {
             Ok(info)
         }
+    }
+
+    /// Address of the engine that the command talks to by itself; `None` if it cannot be named in one word.
+    pub async fn address(&self) -> Result<Option<String>> {
+        let host = self
+            .docker(&[
+                "context",
+                "inspect",
+                "--format",
+                "{{.Endpoints.docker.Host}}",
+            ])
+            .await?;
+        Ok(Some(host.trim().to_owned()).filter(|h| h.starts_with("unix://")))
+    }
+
+    /// All containers, running or not.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        let text = self
+            .docker(&["ps", "--all", "--no-trunc", "--format", "{{json .}}"])
+            .await?;
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_str(line)
+                    .context(|| "the engine's list of containers cannot be read".into())
+            })
+            .collect()
+    }
+
+    /// A file in a running container.
+    pub async fn read_file(&self, container: &str, path: &str) -> Result<String> {
+        self.docker(&["exec", container, "cat", path]).await
     }
 
     /// Path of the engine's socket on its host.

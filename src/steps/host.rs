@@ -99,7 +99,7 @@ impl Step for OwnImage {
 pub struct Registry(pub Arc<Shared>);
 
 impl Registry {
-    fn recipe(&self) -> Recipe {
+    fn recipe(&self) -> Result<Recipe> {
         let shared = &self.0;
         let image = registry::image_name(shared.name(), &shared.environment().mctl_image);
         Recipe::of(&shared.state, &shared.request, image)
@@ -113,11 +113,13 @@ impl Step for Registry {
         let Some(found) = self.0.docker.inspect("container", &name).await? else {
             return Ok(Observation::Missing(format!("no container {name}")));
         };
+        let recipe = self.recipe()?;
+        recipe.is_mine(&found)?;
         let Some(authority) = self.0.state.authority_if_any()? else {
             return Ok(Observation::Missing("the cluster has no CA yet".into()));
         };
         let due = registry::certificate_due(&self.0.state, &authority.certificate)?;
-        if let Some(why) = due.or_else(|| self.recipe().differs(&found)) {
+        if let Some(why) = due.or_else(|| recipe.differs(&found)) {
             return Ok(Observation::Missing(why));
         }
         if found["State"]["Running"] != true {
@@ -168,7 +170,7 @@ impl Step for Registry {
             })??;
         }
         registry::certify(&self.0.state)?;
-        self.recipe().run(&self.0.docker, progress).await?;
+        self.recipe()?.run(&self.0.docker, progress).await?;
         let wait = Wait {
             what: "the registry container",
             stall: Duration::from_secs(30),
@@ -214,9 +216,8 @@ impl NodeImage {
     fn load(&self) -> Result<Load> {
         let shared = &self.0;
         let from = shared.catalog.node_image(&shared.request.document)?;
-        let repository = shared.image_repository();
         Ok(Load {
-            to: format!("{repository}/node:{}", shared.kubernetes_version),
+            to: format!("{}:{}", node_repository(shared), shared.kubernetes_version),
             from,
         })
     }
@@ -234,6 +235,11 @@ impl LoadBalancerImage {
             }
         }))
     }
+}
+
+/// Where a bundle's node image is in the engine; its tag is the Kubernetes version.
+fn node_repository(shared: &Shared) -> String {
+    format!("{}/node", shared.image_repository())
 }
 
 /// Whether the engine has exactly this image under this name.
@@ -265,13 +271,12 @@ async fn load(shared: &Shared, bundle: &Bundle, load: Load, progress: &dyn Progr
 impl Step for NodeImage {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let load = self.load()?;
-        let (image, evidence) = match &self.0.bundle {
+        let (repository, evidence) = match &self.0.bundle {
             // kind and Cluster API pull what is missing themselves.
-            None => (
-                load.from.clone(),
-                format!("{} from its registry", load.from),
-            ),
-            Some(bundle) if has(&self.0, bundle, &load).await? => (load.to.clone(), load.to),
+            None => (String::new(), format!("{} from its registry", load.from)),
+            Some(bundle) if has(&self.0, bundle, &load).await? => {
+                (node_repository(&self.0), load.to)
+            }
             Some(_) => {
                 let why = format!("{} is not in the engine", load.from);
                 return Ok(Observation::Missing(why));
@@ -279,7 +284,7 @@ impl Step for NodeImage {
         };
         Ok(Observation::Done(Proof::with(
             evidence,
-            json!({"nodeImage": image}),
+            json!({"nodeRepository": repository}),
         )))
     }
 

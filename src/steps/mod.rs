@@ -3,7 +3,10 @@
 mod cluster;
 mod handover;
 mod host;
+mod in_cluster;
+pub mod kubeconfig;
 mod pivot;
+pub mod removal;
 mod seed;
 mod shared;
 pub mod state;

@@ -91,6 +91,16 @@ impl Fake {
         fake
     }
 
+    /// Another server that holds the same, and shares nothing with this one.
+    pub fn copy(&self) -> Self {
+        Self {
+            store: Arc::new(Mutex::new(self.store().copy())),
+            hook: Arc::default(),
+            log: Arc::default(),
+            crash: Arc::default(),
+        }
+    }
+
     /// A client of this server.
     pub fn client(&self) -> kube::Client {
         kube::Client::new(self.clone(), "default")

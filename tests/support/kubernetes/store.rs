@@ -280,6 +280,49 @@ impl Store {
             .collect()
     }
 
+    /// One object by where it is stored, `plural.group`, without a copy.
+    pub fn peek(&self, kind: &str, namespace: &str, name: &str) -> Option<&Value> {
+        let key = (kind.to_owned(), namespace.to_owned(), name.to_owned());
+        self.objects.get(&key)
+    }
+
+    /// All objects of a kind, `plural.group`, without copies.
+    pub fn of_kind<'a>(&'a self, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+        let first = (kind.to_owned(), String::new(), String::new());
+        self.objects
+            .range(first..)
+            .take_while(move |((k, _, _), _)| k == kind)
+            .map(|(_, o)| o)
+    }
+
+    /// Every object with its key, without copies.
+    pub fn every(&self) -> impl Iterator<Item = (&Key, &Value)> {
+        self.objects.iter()
+    }
+
+    /// True when the server knows a kind, `plural.group`.
+    pub fn knows(&self, kind: &str) -> bool {
+        self.kinds
+            .iter()
+            .any(|k| format!("{}.{}", k.plural, k.group) == kind)
+    }
+
+    /// What the server holds, without its watchers and its past: as after a restart.
+    pub(super) fn copy(&self) -> Self {
+        Self {
+            page: self.page,
+            name: self.name.clone(),
+            kinds: self.kinds.clone(),
+            objects: self.objects.clone(),
+            applied: self.applied.clone(),
+            revision: self.revision,
+            uids: self.uids,
+            history: Vec::new(),
+            watchers: Vec::new(),
+            garbage: self.garbage,
+        }
+    }
+
     /// Removes an object whatever holds it.
     pub fn remove(&mut self, kind: &str, namespace: Option<&str>, name: &str) {
         if let Some(object) = self.find(kind, namespace, name) {
@@ -306,7 +349,8 @@ impl Store {
             .collect()
     }
 
-    pub(super) fn revision(&self) -> u64 {
+    /// Number of the newest change.
+    pub fn revision(&self) -> u64 {
         self.revision
     }
 

@@ -69,7 +69,7 @@ impl Recipe {
             ],
             image,
             certificate: state.file(FOLDER),
-            bundle: bundle.map(|b| bundle::place(&state.folder, b)),
+            bundle: bundle.map(|b| bundle::place(state.files(), &state.folder, b)),
             port: REGISTRY_PORT,
         })
     }

@@ -161,11 +161,11 @@ impl Step for Registry {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let name = self.0.registry_name();
-        if let Some(source) = self.0.request.bundle.clone() {
+        if let Some(bundle) = &self.0.bundle {
             progress.seen("keeping the bundle for the cluster");
-            let state = self.0.state.folder.clone();
-            let owned = tokio::task::spawn_blocking(move || bundle::own(&state, &source)).await;
-            owned.map_err(|e| {
+            let (state, source) = (self.0.state.clone(), bundle.path().to_owned());
+            let own = move || bundle::own(state.files(), &state.folder, &source);
+            tokio::task::spawn_blocking(own).await.map_err(|e| {
                 Error::new(Kind::Internal, "keeping the bundle ended abnormally").because(&e)
             })??;
         }

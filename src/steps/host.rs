@@ -115,10 +115,10 @@ impl Step for Registry {
         };
         let recipe = self.recipe()?;
         recipe.is_mine(&found)?;
-        let Some(authority) = self.0.state.authority_if_any()? else {
+        let Some(authority) = self.0.state.ca_certificate()? else {
             return Ok(Observation::Missing("the cluster has no CA yet".into()));
         };
-        let due = registry::certificate_due(&self.0.state, &authority.certificate)?;
+        let due = registry::certificate_due(&self.0.state, &authority)?;
         if let Some(why) = due.or_else(|| recipe.differs(&found)) {
             return Ok(Observation::Missing(why));
         }
@@ -147,7 +147,7 @@ impl Step for Registry {
             ),
         };
         let output = json!({
-            "caCertificate": authority.certificate,
+            "caCertificate": authority,
             "mirror": format!("{name}:{REGISTRY_PORT}"),
             "mirrorHasAll": self.0.bundle.is_some(),
             "profile": self.0.catalog.profile,

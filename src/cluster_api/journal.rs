@@ -3,14 +3,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Kind, Result,
-    ports::json_lines::{self, JsonLines},
+    ports::{
+        files::{Disk, Files},
+        json_lines::{self, JsonLines},
+    },
 };
 
 /// Version of the record format; written in the first record.
@@ -152,7 +155,12 @@ pub struct FileJournal(Mutex<JsonLines<Record>>);
 impl FileJournal {
     /// Opens or makes the file. A last line torn by a crash is cut off; damage elsewhere is an error.
     pub fn open(path: &Path) -> Result<Self> {
-        JsonLines::open(path).map(|lines| Self(Mutex::new(lines)))
+        Self::open_in(Arc::new(Disk), path)
+    }
+
+    /// Opens or makes it among other files.
+    pub fn open_in(files: Arc<dyn Files>, path: &Path) -> Result<Self> {
+        JsonLines::open_in(files, path).map(|lines| Self(Mutex::new(lines)))
     }
 }
 

@@ -53,7 +53,7 @@ impl Step for Pivot {
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let temporary = self.0.temporary().await?;
         let management = self.0.management().await?;
-        let journal = FileJournal::open(&self.0.state.file("move.jsonl"))?;
+        let journal = FileJournal::open_in(self.0.ports.files.clone(), &self.0.state.file("move.jsonl"))?;
         let report =
             move_objects::run(temporary, management, ORGANIZATION, &journal, progress).await?;
         progress.seen(&format!(

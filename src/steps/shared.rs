@@ -72,6 +72,13 @@ impl Shared {
         }
     }
 
+    /// With this image instead of the one around the running executable.
+    #[must_use]
+    pub fn around(mut self, image: OwnImage) -> Self {
+        self.own_image = OnceCell::new_with(Some(image));
+        self
+    }
+
     /// Name of the management cluster.
     pub fn name(&self) -> &str {
         &self.state.cluster

@@ -41,7 +41,11 @@ impl Gate {
         let dry = query.contains("dryRun=All");
         let changes = method != "GET" && !dry;
         let cluster = self.token.split('#').next().unwrap_or_default();
-        let place = if cluster.starts_with("mctl-") { "temporary" } else { "management" };
+        let place = if cluster.starts_with("mctl-") {
+            "temporary"
+        } else {
+            "management"
+        };
         let mut what = format!("{method} {place} {}", uri.path());
         if query.contains("watch=true") || query.contains("watch=1") {
             what += " watch";
@@ -55,7 +59,9 @@ impl Gate {
         }
         let applied = match verdict {
             Verdict::Crash(effect) => effect != Effect::None,
-            Verdict::Status { applied, .. } | Verdict::Reset { applied } | Verdict::Silence { applied } => applied,
+            Verdict::Status { applied, .. }
+            | Verdict::Reset { applied }
+            | Verdict::Silence { applied } => applied,
             _ => true,
         };
         let Some(server) = self.life.world.server(&self.token) else {
@@ -71,21 +77,27 @@ impl Gate {
             let body = body.collect().await.map_err(|_| Reset)?.to_bytes();
             let unsent = matches!(self.life.bug, Some(RequestBug::Unsent(part)) if changes && uri.path().contains(part));
             if unsent {
-                return Ok(whole(200, &serde_json::from_slice(&body).unwrap_or_default(), None));
+                return Ok(whole(
+                    200,
+                    &serde_json::from_slice(&body).unwrap_or_default(),
+                    None,
+                ));
             }
-            answer = Some(match beside(&self.life, &server, &method, uri.path(), &body) {
-                Some((code, value)) => whole(code, &value, None),
-                None => {
-                    let before = server.store().revision();
-                    let request = Request::from_parts(parts, Body::from(small(&body)));
-                    let answer = tower::Service::call(&mut server.clone(), request).await?;
-                    if changes && server.store().revision() != before {
-                        let key = format!("{place} {method} {}", uri.path());
-                        *self.life.world.lock().writes.entry(key).or_default() += 1;
+            answer = Some(
+                match beside(&self.life, &server, &method, uri.path(), &body) {
+                    Some((code, value)) => whole(code, &value, None),
+                    None => {
+                        let before = server.store().revision();
+                        let request = Request::from_parts(parts, Body::from(small(&body)));
+                        let answer = tower::Service::call(&mut server.clone(), request).await?;
+                        if changes && server.store().revision() != before {
+                            let key = format!("{place} {method} {}", uri.path());
+                            *self.life.world.lock().writes.entry(key).or_default() += 1;
+                        }
+                        answer.map(|b| b.map_err(|e: Infallible| match e {}).boxed_unsync())
                     }
-                    answer.map(|b| b.map_err(|e: Infallible| match e {}).boxed_unsync())
-                }
-            });
+                },
+            );
             if changes {
                 self.life.done(&point);
             }
@@ -95,7 +107,9 @@ impl Gate {
                 self.life.die();
                 std::future::pending().await
             }
-            Verdict::Status { code, retry_after, .. } => Ok(injected(code, retry_after)),
+            Verdict::Status {
+                code, retry_after, ..
+            } => Ok(injected(code, retry_after)),
             Verdict::Reset { .. } => Err(Reset),
             Verdict::Silence { .. } => std::future::pending().await,
             Verdict::Watch(watch) => answer.map(|a| distort(a, watch)).ok_or(Reset),
@@ -144,7 +158,11 @@ fn small(body: &Bytes) -> Bytes {
     if value["kind"] != "CustomResourceDefinition" {
         return body.clone();
     }
-    for version in value["spec"]["versions"].as_array_mut().into_iter().flatten() {
+    for version in value["spec"]["versions"]
+        .as_array_mut()
+        .into_iter()
+        .flatten()
+    {
         let length = version["schema"].to_string().len();
         version["schema"] = json!({"openAPIV3Schema": {"type": "object", "description": format!("{length} bytes")}});
     }
@@ -152,7 +170,13 @@ fn small(body: &Bytes) -> Bytes {
 }
 
 /// What is answered by others than the API server itself.
-fn beside(life: &Life, server: &Fake, method: &str, path: &str, body: &[u8]) -> Option<(u16, Value)> {
+fn beside(
+    life: &Life,
+    server: &Fake,
+    method: &str,
+    path: &str,
+    body: &[u8],
+) -> Option<(u16, Value)> {
     if let Some((_, rest)) = path.split_once("/services/") {
         if rest.starts_with("prometheus-k8s:web/proxy/") {
             let targets = life.world.lock().platform.targets.clone();
@@ -162,19 +186,38 @@ fn beside(life: &Life, server: &Fake, method: &str, path: &str, body: &[u8]) -> 
                     (0..*count).map(move |n| json!({"metric": {"job": job, "instance": format!("10.0.0.{n}:1")}, "value": [0, "1"]}))
                 })
                 .collect();
-            return Some((200, json!({"status": "success", "data": {"resultType": "vector", "result": result}})));
+            return Some((
+                200,
+                json!({"status": "success", "data": {"resultType": "vector", "result": result}}),
+            ));
         }
         if rest.ends_with("/proxy/alerts") {
-            return Some((200, json!([{"name": "Watchdog", "status": "firing", "lastReceived": "2026-01-01T00:00:00Z", "ageSeconds": 20, "count": 3}])));
+            return Some((
+                200,
+                json!([{"name": "Watchdog", "status": "firing", "lastReceived": "2026-01-01T00:00:00Z", "ageSeconds": 20, "count": 3}]),
+            ));
         }
     }
-    if method == "POST" && path.ends_with("/pods") && server.get("Deployment", Some("kyverno"), "kyverno-admission-controller").is_some() {
+    if method == "POST"
+        && path.ends_with("/pods")
+        && server
+            .get(
+                "Deployment",
+                Some("kyverno"),
+                "kyverno-admission-controller",
+            )
+            .is_some()
+    {
         let pod: Value = serde_json::from_slice(body).unwrap_or_default();
-        if pod.pointer("/spec/containers/0/securityContext/privileged") == Some(&Value::Bool(true)) {
+        if pod.pointer("/spec/containers/0/securityContext/privileged") == Some(&Value::Bool(true))
+        {
             let message = "admission webhook \"validate.kyverno.svc-fail\" denied the request: resource Pod was blocked: disallow-privileged-containers";
-            return Some((403, json!({
-                "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 403, "reason": "Forbidden", "message": message,
-            })));
+            return Some((
+                403,
+                json!({
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 403, "reason": "Forbidden", "message": message,
+                }),
+            ));
         }
     }
     None
@@ -183,20 +226,18 @@ fn beside(life: &Life, server: &Fake, method: &str, path: &str, body: &[u8]) -> 
 /// A watch that is not as it should be.
 fn distort(answer: Response<Answer>, watch: Watch) -> Response<Answer> {
     let (parts, body) = answer.into_parts();
-    let frames = body.into_data_stream().filter_map(|f| async move { f.ok() });
+    let frames = body
+        .into_data_stream()
+        .filter_map(|f| async move { f.ok() });
     let events: Pin<Box<dyn futures::Stream<Item = Result<Bytes, Reset>> + Send>> = match watch {
         Watch::Ends(n) => Box::pin(frames.take(n).map(Ok)),
         Watch::Breaks(n) => Box::pin(frames.take(n).map(Ok).chain(stream::iter([Err(Reset)]))),
         Watch::Silent(n) => Box::pin(frames.take(n).map(Ok).chain(stream::pending())),
         Watch::Repeats => Box::pin(frames.flat_map(|f| stream::iter([Ok(f.clone()), Ok(f)]))),
-        Watch::Reorders => Box::pin(
-            frames
-                .ready_chunks(2)
-                .flat_map(|mut pair| {
-                    pair.reverse();
-                    stream::iter(pair.into_iter().map(Ok))
-                }),
-        ),
+        Watch::Reorders => Box::pin(frames.ready_chunks(2).flat_map(|mut pair| {
+            pair.reverse();
+            stream::iter(pair.into_iter().map(Ok))
+        })),
         Watch::Gone => {
             let gone = json!({"type": "ERROR", "object": {
                 "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 410, "reason": "Expired",

@@ -1,6 +1,12 @@
 //! Every step of a bootstrap under a contract: the real plan, the real steps and the real engine against a world in memory,
 //! with crashes and faults at the points where they meet. `cargo xtask test contract`; needs nothing but this executable.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 #[path = "../it/bundle_fixture.rs"]
 #[allow(dead_code)]
@@ -21,7 +27,10 @@ use sections::{Figures, Section};
 
 fn main() -> ExitCode {
     // Sections by name; a run without names takes all.
-    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let wanted: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| !a.starts_with('-'))
+        .collect();
     // SAFETY-free: nothing else runs yet, and no part of the lane reads the real home.
     let begin = Instant::now();
     let mut all = Figures::default();
@@ -32,7 +41,11 @@ fn main() -> ExitCode {
         }
         let started = Instant::now();
         let figures = (section.run)();
-        println!("{:<10} {figures} in {:.1} s", section.name, started.elapsed().as_secs_f64());
+        println!(
+            "{:<10} {figures} in {:.1} s",
+            section.name,
+            started.elapsed().as_secs_f64()
+        );
         for violation in figures.violations.iter().take(20) {
             println!("  VIOLATION {violation}");
         }
@@ -42,5 +55,9 @@ fn main() -> ExitCode {
         all.add(figures);
     }
     println!("contract   {all} in {:.1} s", begin.elapsed().as_secs_f64());
-    if all.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all.violations.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::{
-    outside::Home,
-    scene::STATE,
-    world::World,
-};
+use crate::{outside::Home, scene::STATE, world::World};
 
 /// Everything by name.
 pub type Picture = BTreeMap<String, String>;
@@ -19,11 +15,17 @@ pub fn world(world: &World) -> Picture {
     let inner = world.lock();
     let mut picture = Picture::new();
     for (name, c) in &inner.engine.containers {
-        let told = format!("{} labels {:?} network {} running {} by {}", c.image, c.labels, c.network, c.running, c.maker);
+        let told = format!(
+            "{} labels {:?} network {} running {} by {}",
+            c.image, c.labels, c.network, c.running, c.maker
+        );
         picture.insert(format!("container {name}"), told);
     }
     for (name, n) in &inner.engine.networks {
-        picture.insert(format!("network {name}"), format!("{:?} {} {:?}", n.labels, n.subnet, n.options));
+        picture.insert(
+            format!("network {name}"),
+            format!("{:?} {} {:?}", n.labels, n.subnet, n.options),
+        );
     }
     for (name, id) in &inner.engine.images {
         picture.insert(format!("image {name}"), id.clone());
@@ -31,7 +33,12 @@ pub fn world(world: &World) -> Picture {
     for (name, labels) in &inner.engine.volumes {
         picture.insert(format!("volume {name}"), format!("{labels:?}"));
     }
-    let servers: Vec<String> = inner.servers.keys().filter(|n| inner.is_up(n)).cloned().collect();
+    let servers: Vec<String> = inner
+        .servers
+        .keys()
+        .filter(|n| inner.is_up(n))
+        .cloned()
+        .collect();
     for server in servers {
         let store = inner.servers[&server].store();
         let uids: BTreeMap<&str, String> = store
@@ -52,10 +59,17 @@ fn bare(mut object: Value, uids: &BTreeMap<&str, String>) -> Value {
     for field in ["uid", "resourceVersion", "creationTimestamp", "generation"] {
         meta.shift_remove(field);
     }
-    if let Some(owners) = meta.get_mut("ownerReferences").and_then(Value::as_array_mut) {
+    if let Some(owners) = meta
+        .get_mut("ownerReferences")
+        .and_then(Value::as_array_mut)
+    {
         for owner in owners {
             let uid = owner["uid"].as_str().unwrap_or_default().to_owned();
-            owner["uid"] = json!(uids.get(uid.as_str()).cloned().unwrap_or_else(|| "nobody".into()));
+            owner["uid"] = json!(
+                uids.get(uid.as_str())
+                    .cloned()
+                    .unwrap_or_else(|| "nobody".into())
+            );
             // An old version in a reference means the same.
             owner.as_object_mut().unwrap().shift_remove("apiVersion");
         }
@@ -72,14 +86,23 @@ fn bare(mut object: Value, uids: &BTreeMap<&str, String>) -> Value {
     managers.sort();
     meta.insert("managedFields".into(), json!(managers));
     for empty in ["labels", "annotations", "finalizers"] {
-        if meta.get(empty).is_some_and(|v| v == &json!({}) || v == &json!([])) {
+        if meta
+            .get(empty)
+            .is_some_and(|v| v == &json!({}) || v == &json!([]))
+        {
             meta.shift_remove(empty);
         }
     }
     if object.pointer("/status/observedGeneration").is_some() {
-        object["status"].as_object_mut().unwrap().shift_remove("observedGeneration");
+        object["status"]
+            .as_object_mut()
+            .unwrap()
+            .shift_remove("observedGeneration");
     }
-    if let Some(conditions) = object.pointer_mut("/status/conditions").and_then(Value::as_array_mut) {
+    if let Some(conditions) = object
+        .pointer_mut("/status/conditions")
+        .and_then(Value::as_array_mut)
+    {
         conditions.sort_by_key(|c| c["type"].to_string());
     }
     if secret {
@@ -100,7 +123,10 @@ fn mask(value: &mut Value) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
-                if matches!(key.as_str(), "caBundle" | "digest" | "host" | "holderIdentity" | "acquireTime" | "renewTime") {
+                if matches!(
+                    key.as_str(),
+                    "caBundle" | "digest" | "host" | "holderIdentity" | "acquireTime" | "renewTime"
+                ) {
                     *value = json!("…");
                 } else {
                     mask(value);
@@ -110,14 +136,23 @@ fn mask(value: &mut Value) {
         Value::Array(list) => list.iter_mut().for_each(mask),
         Value::String(text) => {
             while let Some(from) = text.find("-----BEGIN CERTIFICATE-----") {
-                let end = text[from..].find("-----END CERTIFICATE-----").map_or(text.len(), |e| from + e + 25);
+                let end = text[from..]
+                    .find("-----END CERTIFICATE-----")
+                    .map_or(text.len(), |e| from + e + 25);
                 text.replace_range(from..end, "…");
             }
             if text.contains("172.18.0.") {
                 let masked: Vec<String> = text
                     .split("172.18.0.")
                     .enumerate()
-                    .map(|(i, part)| if i == 0 { part.to_owned() } else { part.trim_start_matches(|c: char| c.is_ascii_digit()).to_owned() })
+                    .map(|(i, part)| {
+                        if i == 0 {
+                            part.to_owned()
+                        } else {
+                            part.trim_start_matches(|c: char| c.is_ascii_digit())
+                                .to_owned()
+                        }
+                    })
                     .collect();
                 *text = masked.join("an address");
             }
@@ -129,7 +164,8 @@ fn mask(value: &mut Value) {
 fn sorted(value: Value) -> Value {
     match value {
         Value::Object(map) => {
-            let sorted: BTreeMap<String, Value> = map.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+            let sorted: BTreeMap<String, Value> =
+                map.into_iter().map(|(k, v)| (k, sorted(v))).collect();
             json!(sorted)
         }
         Value::Array(list) => list.into_iter().map(sorted).collect(),
@@ -160,22 +196,35 @@ pub fn home(home: &Home) -> Picture {
         .files
         .iter()
         .map(|(path, (_, mode))| {
-            let name = path.strip_prefix(STATE).unwrap_or(path).display().to_string();
+            let name = path
+                .strip_prefix(STATE)
+                .unwrap_or(path)
+                .display()
+                .to_string();
             (name, format!("{mode:o}"))
         })
         .collect()
 }
 
 /// Lines that differ, at most a few.
-pub fn difference<T: PartialEq + std::fmt::Debug>(a: &BTreeMap<String, T>, b: &BTreeMap<String, T>) -> Vec<String> {
+pub fn difference<T: PartialEq + std::fmt::Debug>(
+    a: &BTreeMap<String, T>,
+    b: &BTreeMap<String, T>,
+) -> Vec<String> {
     let mut lines = Vec::new();
     for key in a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))) {
         let (x, y) = (a.get(key), b.get(key));
         if x != y {
-            let show = |v: Option<&T>| v.map_or("nothing".to_owned(), |v| shorten(&format!("{v:?}")));
+            let show =
+                |v: Option<&T>| v.map_or("nothing".to_owned(), |v| shorten(&format!("{v:?}")));
             match (x.map(|v| format!("{v:?}")), y.map(|v| format!("{v:?}"))) {
                 (Some(x), Some(y)) if x.len() > 300 => {
-                    let at = x.bytes().zip(y.bytes()).take_while(|(p, q)| p == q).count().saturating_sub(60);
+                    let at = x
+                        .bytes()
+                        .zip(y.bytes())
+                        .take_while(|(p, q)| p == q)
+                        .count()
+                        .saturating_sub(60);
                     let cut = |t: &str| t.chars().skip(at).take(160).collect::<String>();
                     lines.push(format!("{key}: …{} / …{}", cut(&x), cut(&y)));
                 }

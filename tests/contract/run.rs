@@ -108,7 +108,7 @@ impl Ask {
             Some(change) => change(life.ports()),
             None => life.ports(),
         };
-        let mut state = State::at(NAME)?.kept_in(ports.files.clone());
+        let mut state = State::at(&NAME.parse()?)?.kept_in(ports.files.clone());
         state.folder = PathBuf::from(STATE).join(NAME);
         let earlier = state.request()?;
         let plan = match &self.until {

@@ -39,7 +39,10 @@ pub struct Scene {
 impl Scene {
     /// One control-plane machine and one worker, the catalog as it is.
     pub fn usual() -> Arc<Self> {
-        Self::new(json!({"controlPlane": {"replicas": 1}, "nodePools": [{"name": "default", "replicas": 1}]}), |_| {})
+        Self::new(
+            json!({"controlPlane": {"replicas": 1}, "nodePools": [{"name": "default", "replicas": 1}]}),
+            |_| {},
+        )
     }
 
     /// The same plan and steps, but the big upstream definitions are in every server from the start, and small workloads stand
@@ -91,7 +94,13 @@ impl Scene {
         let provider = catalog.provider(&document).unwrap().clone();
         let node = catalog.node_image(&document).unwrap();
         let mut images = vec![node];
-        images.extend(provider.images.iter().filter(|i| !i.contains("{version}")).cloned());
+        images.extend(
+            provider
+                .images
+                .iter()
+                .filter(|i| !i.contains("{version}"))
+                .cloned(),
+        );
         for image in images {
             let descriptor = fixture.image(&[image.as_bytes()]);
             fixture.root(&image, descriptor);
@@ -119,14 +128,18 @@ impl Scene {
     /// A home without any state.
     pub fn home(&self) -> Home {
         let home = Home::default();
-        home.lock().folders.extend(PathBuf::from(STATE).ancestors().skip(2).map(PathBuf::from));
+        home.lock()
+            .folders
+            .extend(PathBuf::from(STATE).ancestors().skip(2).map(PathBuf::from));
         home
     }
 }
 
 fn platform(document: &ManagementCluster, catalog: &Catalog) -> Platform {
     let components = plan::enabled(document, catalog);
-    let managed = components.iter().filter(|c| c.clusters.contains(&Target::Management));
+    let managed = components
+        .iter()
+        .filter(|c| c.clusters.contains(&Target::Management));
     let mut workloads = Vec::new();
     let mut kustomizations = Vec::new();
     for component in managed {
@@ -137,9 +150,24 @@ fn platform(document: &ManagementCluster, catalog: &Catalog) -> Platform {
     }
     // Enough of each, and of more jobs than are looked for.
     let targets = [
-        "apiserver", "etcd", "kube-controller-manager", "kube-scheduler", "kubelet", "coredns", "cilium-agent",
-        "cilium-operator", "hubble", "node-exporter", "kube-state-metrics", "flux", "cluster-api", "kyverno", "mctl",
-        "prometheus-k8s", "alertmanager-main", "prometheus-operator",
+        "apiserver",
+        "etcd",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "kubelet",
+        "coredns",
+        "cilium-agent",
+        "cilium-operator",
+        "hubble",
+        "node-exporter",
+        "kube-state-metrics",
+        "flux",
+        "cluster-api",
+        "kyverno",
+        "mctl",
+        "prometheus-k8s",
+        "alertmanager-main",
+        "prometheus-operator",
     ];
     Platform {
         kustomizations,
@@ -149,8 +177,14 @@ fn platform(document: &ManagementCluster, catalog: &Catalog) -> Platform {
         providers: [
             ("capi-system", "capi-controller-manager"),
             ("capd-system", "capd-controller-manager"),
-            ("capi-kubeadm-bootstrap-system", "capi-kubeadm-bootstrap-controller-manager"),
-            ("capi-kubeadm-control-plane-system", "capi-kubeadm-control-plane-controller-manager"),
+            (
+                "capi-kubeadm-bootstrap-system",
+                "capi-kubeadm-bootstrap-controller-manager",
+            ),
+            (
+                "capi-kubeadm-control-plane-system",
+                "capi-kubeadm-control-plane-controller-manager",
+            ),
         ]
         .map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
         .to_vec(),

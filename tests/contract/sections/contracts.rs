@@ -41,7 +41,10 @@ fn one(scene: &Arc<Scene>) -> Figures {
         // Steps that do nothing here would be under no contract.
         for step in &scene.plan.steps {
             if !changed.contains(&step.id.0) {
-                figures.violations.push(format!("step `{}` is not covered: it had nothing to do", step.id));
+                figures.violations.push(format!(
+                    "step `{}` is not covered: it had nothing to do",
+                    step.id
+                ));
             }
         }
         figures.violations.extend(violations(&world));
@@ -52,9 +55,19 @@ fn one(scene: &Arc<Scene>) -> Figures {
 /// Everything outside right now.
 fn now(world: &World, home: &Home) -> (Picture, Vec<u64>, Vec<(std::path::PathBuf, Vec<u8>)>) {
     let inner = world.lock();
-    let revisions = inner.servers.values().map(|s| s.store().revision()).chain([inner.changes]).collect();
+    let revisions = inner
+        .servers
+        .values()
+        .map(|s| s.store().revision())
+        .chain([inner.changes])
+        .collect();
     drop(inner);
-    let files = home.lock().files.iter().map(|(p, (b, _))| (p.clone(), b.clone())).collect();
+    let files = home
+        .lock()
+        .files
+        .iter()
+        .map(|(p, (b, _))| (p.clone(), b.clone()))
+        .collect();
     (picture::world(world), revisions, files)
 }
 
@@ -87,7 +100,10 @@ pub async fn contract(ask: &Ask, world: &World, home: &Home, step: &str) -> Resu
     let second = Final::of(world, home).await;
     let differences = first.differences(&second, |_| 0);
     if !differences.is_empty() {
-        return Err(format!("the second run changes things: {}", differences.join("; ")));
+        return Err(format!(
+            "the second run changes things: {}",
+            differences.join("; ")
+        ));
     }
     Ok(())
 }
@@ -107,7 +123,10 @@ async fn look(ask: &Ask, world: &World, home: &Home, step: &str) -> Result<Seen,
     world.lock().held = false;
     if now(world, &copy) != before {
         let trace = life.trace();
-        return Err(format!("looking changes something: {}", trace[trace.len().saturating_sub(5)..].join(" | ")));
+        return Err(format!(
+            "looking changes something: {}",
+            trace[trace.len().saturating_sub(5)..].join(" | ")
+        ));
     }
     Ok(match observed {
         Ok(Observation::Done(proof)) => Seen::Done(proof.evidence),

@@ -132,7 +132,12 @@ fn halves(scene: &Arc<Scene>) -> Figures {
             Ask::whole(scene).go(&life).await;
             drop(working);
             let (what, place) = what.lock().unwrap().clone();
-            Left { what, place, world: world.copy(), home: home.copy() }
+            Left {
+                what,
+                place,
+                world: world.copy(),
+                home: home.copy(),
+            }
         });
         resume(&Ask::whole(scene), left, &expected)
     });
@@ -148,7 +153,9 @@ pub fn points(scene: &Arc<Scene>) -> Vec<(usize, Place, String)> {
         let into = points.clone();
         let life = Life::new(&world, &home).script(move |point| {
             if let Some(change) = point.change {
-                into.lock().unwrap().push((change, point.place, point.what.clone()));
+                into.lock()
+                    .unwrap()
+                    .push((change, point.place, point.what.clone()));
             }
             Verdict::Go
         });

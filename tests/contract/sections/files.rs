@@ -39,7 +39,9 @@ pub fn run() -> Figures {
         .collect();
     figures.faults = work.len();
     figures.runs = 2 * work.len();
-    let found = spread(work, |(change, code, torn)| one(&scene, &expected, change, code, torn));
+    let found = spread(work, |(change, code, torn)| {
+        one(&scene, &expected, change, code, torn)
+    });
     figures.violations.extend(found.into_iter().flatten());
     figures
 }
@@ -67,7 +69,14 @@ fn one(scene: &Arc<Scene>, expected: &Final, change: usize, code: i32, torn: boo
         } else {
             wrong.push(end.told());
         }
-        let met = life.trace().into_iter().find(|l| l.contains("Disk {")).unwrap_or_default();
-        wrong.into_iter().map(|w| format!("write {change} ({}): {w}", met.trim())).collect()
+        let met = life
+            .trace()
+            .into_iter()
+            .find(|l| l.contains("Disk {"))
+            .unwrap_or_default();
+        wrong
+            .into_iter()
+            .map(|w| format!("write {change} ({}): {w}", met.trim()))
+            .collect()
     })
 }

@@ -77,13 +77,41 @@ pub struct Section {
 
 impl Section {
     pub const ALL: &'static [Self] = &[
-        Self { name: "clean", by_default: false, run: undisturbed },
-        Self { name: "contracts", by_default: true, run: contracts::run },
-        Self { name: "crashes", by_default: true, run: crashes::run },
-        Self { name: "servers", by_default: true, run: servers::run },
-        Self { name: "files", by_default: true, run: files::run },
-        Self { name: "seeds", by_default: true, run: seeds::run },
-        Self { name: "planted", by_default: true, run: planted::run },
+        Self {
+            name: "clean",
+            by_default: false,
+            run: undisturbed,
+        },
+        Self {
+            name: "contracts",
+            by_default: true,
+            run: contracts::run,
+        },
+        Self {
+            name: "crashes",
+            by_default: true,
+            run: crashes::run,
+        },
+        Self {
+            name: "servers",
+            by_default: true,
+            run: servers::run,
+        },
+        Self {
+            name: "files",
+            by_default: true,
+            run: files::run,
+        },
+        Self {
+            name: "seeds",
+            by_default: true,
+            run: seeds::run,
+        },
+        Self {
+            name: "planted",
+            by_default: true,
+            run: planted::run,
+        },
     ];
 }
 
@@ -161,7 +189,11 @@ pub fn clean(scene: &Arc<Scene>) -> Result<Final, String> {
 fn undisturbed() -> Figures {
     let mut figures = Figures::default();
     let usual = std::env::var("MCTL_SCENE").is_ok_and(|s| s == "usual");
-    for scene in [if usual { Scene::usual() } else { Scene::small() }] {
+    for scene in [if usual {
+        Scene::usual()
+    } else {
+        Scene::small()
+    }] {
         let begin = std::time::Instant::now();
         paused(async {
             let (world, home) = (scene.world(), scene.home());
@@ -174,8 +206,12 @@ fn undisturbed() -> Figures {
                 trace.iter().for_each(|line| println!("{line}"));
             }
             let (points, changes) = life.count();
-            println!("{points} points, {changes} of them changes, {} s of the clusters' time, {:.2} s: {}",
-                life.seconds(), begin.elapsed().as_secs_f64(), end.told());
+            println!(
+                "{points} points, {changes} of them changes, {} s of the clusters' time, {:.2} s: {}",
+                life.seconds(),
+                begin.elapsed().as_secs_f64(),
+                end.told()
+            );
             if !end.is_success() {
                 figures.violations.push(end.told());
             }

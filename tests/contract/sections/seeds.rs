@@ -23,17 +23,34 @@ pub fn run() -> Figures {
             return figures;
         }
     };
-    let seeds = std::env::var("MCTL_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(SEEDS);
+    let seeds = std::env::var("MCTL_SEEDS")
+        .ok()
+        .and_then(|s| s.parse().ok())
+        .unwrap_or(SEEDS);
     figures.seeds = usize::try_from(seeds).unwrap_or_default();
     let found = spread((1..=seeds).collect(), |seed| {
         let (first, mut wrong) = one(&scene, &expected, seed);
         let (second, _) = one(&scene, &expected, seed);
         if first != second {
-            let at = first.iter().zip(&second).take_while(|(a, b)| a == b).count();
+            let at = first
+                .iter()
+                .zip(&second)
+                .take_while(|(a, b)| a == b)
+                .count();
             let line = |t: &[String]| t.get(at).cloned().unwrap_or_default();
-            wrong.push(format!("two runs differ at line {at}: `{}` / `{}`", line(&first).trim(), line(&second).trim()));
+            wrong.push(format!(
+                "two runs differ at line {at}: `{}` / `{}`",
+                line(&first).trim(),
+                line(&second).trim()
+            ));
         }
-        (first.len(), wrong.into_iter().map(|w| format!("seed {seed}: {w}")).collect::<Vec<_>>())
+        (
+            first.len(),
+            wrong
+                .into_iter()
+                .map(|w| format!("seed {seed}: {w}"))
+                .collect::<Vec<_>>(),
+        )
     });
     for (_, wrong) in found {
         figures.runs += 2;
@@ -69,7 +86,13 @@ fn one(scene: &Arc<Scene>, expected: &Final, seed: u64) -> (Vec<String>, Vec<Str
     let wrong = match last {
         Err(why) => vec![why],
         Ok((last, mut wrong)) => {
-            let repeats = |what: &str| if what.contains("container mctl-") { 12 } else { 0 };
+            let repeats = |what: &str| {
+                if what.contains("container mctl-") {
+                    12
+                } else {
+                    0
+                }
+            };
             wrong.extend(expected.differences(&last, repeats));
             wrong
         }
@@ -91,12 +114,28 @@ pub fn trace(ask: &Ask, seed: u64) -> (Vec<String>, Result<(Final, Vec<String>),
             let calm = process > 8;
             let life = Life::new(&world, &home)
                 .script(move |point| {
-                    if calm { Verdict::Go } else { draw(&mut random, point.place, point.change.is_some(), &point.what) }
+                    if calm {
+                        Verdict::Go
+                    } else {
+                        draw(
+                            &mut random,
+                            point.place,
+                            point.change.is_some(),
+                            &point.what,
+                        )
+                    }
                 })
                 .latency(move |_| Duration::from_millis(times.below(120)));
             let end = ask.go(&life).await;
             trace.extend(life.trace());
-            trace.push(format!("process {process}: {}", if end.is_success() { "success" } else { "stopped" }));
+            trace.push(format!(
+                "process {process}: {}",
+                if end.is_success() {
+                    "success"
+                } else {
+                    "stopped"
+                }
+            ));
             if end.is_success() {
                 break;
             }
@@ -117,16 +156,40 @@ fn draw(random: &mut Random, place: Place, changes: bool, what: &str) -> Verdict
     match (place, random.below(1000)) {
         (_, 0..=3) if changes => Verdict::Crash(if applied { Effect::Whole } else { Effect::None }),
         (Place::Server, 4..=30) if what.ends_with(" watch") => {
-            let kinds = [Watch::Ends(1), Watch::Breaks(0), Watch::Repeats, Watch::Reorders, Watch::Gone, Watch::Silent(1)];
+            let kinds = [
+                Watch::Ends(1),
+                Watch::Breaks(0),
+                Watch::Repeats,
+                Watch::Reorders,
+                Watch::Gone,
+                Watch::Silent(1),
+            ];
             Verdict::Watch(kinds[random.below(6) as usize])
         }
-        (Place::Server, 4..=12) => Verdict::Status { code: 503, applied, retry_after: None },
-        (Place::Server, 13..=16) => Verdict::Status { code: 429, applied: false, retry_after: Some(1) },
+        (Place::Server, 4..=12) => Verdict::Status {
+            code: 503,
+            applied,
+            retry_after: None,
+        },
+        (Place::Server, 13..=16) => Verdict::Status {
+            code: 429,
+            applied: false,
+            retry_after: Some(1),
+        },
         (Place::Server, 17..=20) => Verdict::Reset { applied },
         (Place::Server, 21..=22) => Verdict::Silence { applied },
-        (Place::File, 4..=7) => Verdict::Disk { code: 28, torn: applied },
-        (Place::Engine, 4..=12) => Verdict::Command { applied: changes && applied, hangs: false },
-        (Place::Engine, 13..=14) => Verdict::Command { applied: changes && applied, hangs: true },
+        (Place::File, 4..=7) => Verdict::Disk {
+            code: 28,
+            torn: applied,
+        },
+        (Place::Engine, 4..=12) => Verdict::Command {
+            applied: changes && applied,
+            hangs: false,
+        },
+        (Place::Engine, 13..=14) => Verdict::Command {
+            applied: changes && applied,
+            hangs: true,
+        },
         _ => Verdict::Go,
     }
 }

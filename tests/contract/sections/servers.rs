@@ -15,11 +15,31 @@ use crate::{
 
 /// What happens to requests.
 const REQUESTS: &[Verdict] = &[
-    Verdict::Status { code: 500, applied: false, retry_after: None },
-    Verdict::Status { code: 503, applied: true, retry_after: None },
-    Verdict::Status { code: 429, applied: false, retry_after: Some(2) },
-    Verdict::Status { code: 409, applied: false, retry_after: None },
-    Verdict::Status { code: 504, applied: true, retry_after: None },
+    Verdict::Status {
+        code: 500,
+        applied: false,
+        retry_after: None,
+    },
+    Verdict::Status {
+        code: 503,
+        applied: true,
+        retry_after: None,
+    },
+    Verdict::Status {
+        code: 429,
+        applied: false,
+        retry_after: Some(2),
+    },
+    Verdict::Status {
+        code: 409,
+        applied: false,
+        retry_after: None,
+    },
+    Verdict::Status {
+        code: 504,
+        applied: true,
+        retry_after: None,
+    },
     Verdict::Reset { applied: false },
     Verdict::Reset { applied: true },
     Verdict::Silence { applied: false },
@@ -73,7 +93,11 @@ fn at_every_request(scene: &Arc<Scene>, expected: &Final) -> Figures {
                     return Verdict::Go;
                 }
                 count.1 += 1;
-                let faults = if point.what.ends_with(" watch") { WATCHES } else { REQUESTS };
+                let faults = if point.what.ends_with(" watch") {
+                    WATCHES
+                } else {
+                    REQUESTS
+                };
                 faults[(number / APART + offset) % faults.len()]
             });
             let working = world.start();
@@ -95,7 +119,10 @@ fn at_every_request(scene: &Arc<Scene>, expected: &Final) -> Figures {
                 wrong.push(end.told());
             }
             let faults = count.lock().unwrap().1;
-            let wrong: Vec<String> = wrong.into_iter().map(|w| format!("faults at {offset} of {APART}: {w}")).collect();
+            let wrong: Vec<String> = wrong
+                .into_iter()
+                .map(|w| format!("faults at {offset} of {APART}: {w}"))
+                .collect();
             (faults, runs, wrong)
         })
     });
@@ -124,14 +151,22 @@ fn away(scene: &Arc<Scene>, expected: &Final) -> Figures {
                 let mut since = since.lock().unwrap();
                 if since.is_none() && point.place != Place::File {
                     let files = files.lock();
-                    let journal = files.files.iter().find(|(p, _)| p.ends_with("journal.jsonl"));
-                    let text = journal.map(|(_, (b, _))| String::from_utf8_lossy(b).into_owned()).unwrap_or_default();
+                    let journal = files
+                        .files
+                        .iter()
+                        .find(|(p, _)| p.ends_with("journal.jsonl"));
+                    let text = journal
+                        .map(|(_, (b, _))| String::from_utf8_lossy(b).into_owned())
+                        .unwrap_or_default();
                     if text.contains(&done) {
                         *since = Some(tokio::time::Instant::now());
                     }
                 }
                 match *since {
-                    Some(since) if point.place == Place::Server && since.elapsed() < Duration::from_secs(60) => {
+                    Some(since)
+                        if point.place == Place::Server
+                            && since.elapsed() < Duration::from_secs(60) =>
+                    {
                         Verdict::Reset { applied: false }
                     }
                     _ => Verdict::Go,
@@ -149,7 +184,10 @@ fn away(scene: &Arc<Scene>, expected: &Final) -> Figures {
             if wrong.is_empty() {
                 wrong.extend(expected.differences(&last, |_| 0));
             }
-            wrong.into_iter().map(|w| format!("servers away after `{step}`: {w}")).collect::<Vec<_>>()
+            wrong
+                .into_iter()
+                .map(|w| format!("servers away after `{step}`: {w}"))
+                .collect::<Vec<_>>()
         })
     });
     figures.violations.extend(found.into_iter().flatten());

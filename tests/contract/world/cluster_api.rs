@@ -4,7 +4,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    Inner, OF_CLUSTER, Platform, ROLE, controllers::is_ready, kubeconfig,
+    Inner, OF_CLUSTER, Platform, ROLE,
+    controllers::is_ready,
+    kubeconfig,
     objects::{self, change, holds, make, names, number, owner, set_condition, text},
 };
 use crate::fake::Store;
@@ -24,7 +26,9 @@ const SECRETS: &str = "secrets.";
 /// True when Cluster API leaves it alone.
 pub fn is_paused(cluster: &Value) -> bool {
     cluster["spec"]["paused"] == true
-        || cluster["metadata"]["annotations"].get("cluster.x-k8s.io/paused").is_some()
+        || cluster["metadata"]["annotations"]
+            .get("cluster.x-k8s.io/paused")
+            .is_some()
 }
 
 /// Clusters that this server's Cluster API works on.
@@ -45,7 +49,12 @@ fn works(store: &Store, platform: &Platform) -> bool {
 }
 
 pub fn round(inner: &mut Inner) {
-    let up: Vec<String> = inner.servers.keys().filter(|n| inner.is_up(n)).cloned().collect();
+    let up: Vec<String> = inner
+        .servers
+        .keys()
+        .filter(|n| inner.is_up(n))
+        .cloned()
+        .collect();
     for server in up {
         let clusters: Vec<(String, String)> = {
             let fake = inner.servers[&server].clone();
@@ -64,8 +73,13 @@ pub fn round(inner: &mut Inner) {
                 });
             }
             let free = store.of_kind(CLUSTERS).filter(|c| !is_paused(c));
-            free.map(|c| (text(c, "/metadata/namespace").to_owned(), text(c, "/metadata/name").to_owned()))
-                .collect()
+            free.map(|c| {
+                (
+                    text(c, "/metadata/namespace").to_owned(),
+                    text(c, "/metadata/name").to_owned(),
+                )
+            })
+            .collect()
         };
         for (namespace, name) in clusters {
             work(inner, &server, &namespace, &name);
@@ -80,19 +94,26 @@ fn work(inner: &mut Inner, server: &str, namespace: &str, name: &str) {
         return;
     };
     if cluster["metadata"].get("deletionTimestamp").is_some() {
-        inner
-            .violations
-            .insert(format!("Cluster {name} is deleted in {server}, and its machines with it"));
+        inner.violations.insert(format!(
+            "Cluster {name} is deleted in {server}, and its machines with it"
+        ));
         return;
     }
     let control_plane = text(&cluster, "/spec/controlPlaneRef/name").to_owned();
     let infrastructure = text(&cluster, "/spec/infrastructureRef/name").to_owned();
-    if cluster["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+    if cluster["metadata"]["finalizers"]
+        .as_array()
+        .is_none_or(Vec::is_empty)
+    {
         adopt(&mut store, namespace, name, &cluster);
         return;
     }
-    if store.peek(CONTROL_PLANES, namespace, &control_plane).is_none()
-        || store.peek(DEV_CLUSTERS, namespace, &infrastructure).is_none()
+    if store
+        .peek(CONTROL_PLANES, namespace, &control_plane)
+        .is_none()
+        || store
+            .peek(DEV_CLUSTERS, namespace, &infrastructure)
+            .is_none()
     {
         return;
     }
@@ -100,7 +121,14 @@ fn work(inner: &mut Inner, server: &str, namespace: &str, name: &str) {
     // The load balancer comes first.
     let balancer = format!("{name}-lb");
     if !inner.engine.containers.contains_key(&balancer) {
-        container(inner, server, name, &balancer, "external-load-balancer", "haproxy");
+        container(
+            inner,
+            server,
+            name,
+            &balancer,
+            "external-load-balancer",
+            "haproxy",
+        );
         return;
     }
     let address = inner.engine.containers[&balancer].address.clone();
@@ -116,19 +144,39 @@ fn work(inner: &mut Inner, server: &str, namespace: &str, name: &str) {
             c["status"]["phase"] = json!("Provisioned");
             set_condition(c, "InfrastructureReady", true, "Ready", "");
             set_condition(c, "Paused", false, "NotPaused", "");
-            set_condition(c, "ControlPlaneInitialized", false, "NotInitialized", "waiting for the first machine");
+            set_condition(
+                c,
+                "ControlPlaneInitialized",
+                false,
+                "NotInitialized",
+                "waiting for the first machine",
+            );
             set_condition(c, "Available", false, "NotAvailable", "");
         });
         return;
     }
     // Nothing below works without its API server, whose state is in the target after the move.
-    let plane = store.peek(CONTROL_PLANES, namespace, &control_plane).cloned().unwrap();
+    let plane = store
+        .peek(CONTROL_PLANES, namespace, &control_plane)
+        .cloned()
+        .unwrap();
     secrets(&mut store, inner, namespace, name, &plane, &address);
     let wanted = number(&plane, "/spec/replicas", 1);
-    machines(&mut store, inner, server, (namespace, name), &plane, wanted, true);
+    machines(
+        &mut store,
+        inner,
+        server,
+        (namespace, name),
+        &plane,
+        wanted,
+        true,
+    );
     if holds(&cluster, "ControlPlaneInitialized") {
         for (_, deployment) in names(&store, MACHINE_DEPLOYMENTS) {
-            let Some(d) = store.peek(MACHINE_DEPLOYMENTS, namespace, &deployment).cloned() else {
+            let Some(d) = store
+                .peek(MACHINE_DEPLOYMENTS, namespace, &deployment)
+                .cloned()
+            else {
                 continue;
             };
             let set = format!("{deployment}-set");
@@ -146,8 +194,19 @@ fn work(inner: &mut Inner, server: &str, namespace: &str, name: &str) {
                 continue;
             };
             let wanted = number(&d, "/spec/replicas", 1);
-            machines(&mut store, inner, server, (namespace, name), &s, wanted, false);
-            let kinds = [(MACHINE_SETS, set.as_str()), (MACHINE_DEPLOYMENTS, deployment.as_str())];
+            machines(
+                &mut store,
+                inner,
+                server,
+                (namespace, name),
+                &s,
+                wanted,
+                false,
+            );
+            let kinds = [
+                (MACHINE_SETS, set.as_str()),
+                (MACHINE_DEPLOYMENTS, deployment.as_str()),
+            ];
             for (kind, owner) in kinds {
                 count(&mut store, kind, namespace, owner, &deployment);
             }
@@ -157,9 +216,17 @@ fn work(inner: &mut Inner, server: &str, namespace: &str, name: &str) {
     nodes(inner, name);
     let mut store = fake.store();
     seen(&mut store, inner, namespace, name);
-    count(&mut store, CONTROL_PLANES, namespace, &control_plane, &control_plane);
+    count(
+        &mut store,
+        CONTROL_PLANES,
+        namespace,
+        &control_plane,
+        &control_plane,
+    );
     let all: Vec<&Value> = store.of_kind(MACHINES).collect();
-    let initialized = all.iter().any(|m| m.pointer("/status/nodeRef/name").is_some());
+    let initialized = all
+        .iter()
+        .any(|m| m.pointer("/status/nodeRef/name").is_some());
     let available = !all.is_empty() && all.iter().all(|m| holds(m, "Ready"));
     change(&mut store, CLUSTERS, namespace, name, |c| {
         set_condition(c, "Paused", false, "NotPaused", "");
@@ -180,11 +247,20 @@ fn adopt(store: &mut Store, namespace: &str, name: &str, cluster: &Value) {
         c["metadata"]["finalizers"] = json!(["cluster.cluster.x-k8s.io"]);
     });
     for (kind, finalizer) in [
-        (DEV_CLUSTERS, Some("devcluster.infrastructure.cluster.x-k8s.io")),
-        (CONTROL_PLANES, Some("kubeadm.controlplane.cluster.x-k8s.io")),
+        (
+            DEV_CLUSTERS,
+            Some("devcluster.infrastructure.cluster.x-k8s.io"),
+        ),
+        (
+            CONTROL_PLANES,
+            Some("kubeadm.controlplane.cluster.x-k8s.io"),
+        ),
         (DEV_TEMPLATES, None),
         (CONFIG_TEMPLATES, None),
-        (MACHINE_DEPLOYMENTS, Some("cluster.x-k8s.io/machinedeployment")),
+        (
+            MACHINE_DEPLOYMENTS,
+            Some("cluster.x-k8s.io/machinedeployment"),
+        ),
     ] {
         for (_, object) in names(store, kind) {
             change(store, kind, namespace, &object, |o| {
@@ -199,7 +275,14 @@ fn adopt(store: &mut Store, namespace: &str, name: &str, cluster: &Value) {
     }
 }
 
-fn secrets(store: &mut Store, inner: &Inner, namespace: &str, name: &str, plane: &Value, address: &str) {
+fn secrets(
+    store: &mut Store,
+    inner: &Inner,
+    namespace: &str,
+    name: &str,
+    plane: &Value,
+    address: &str,
+) {
     use base64::Engine as _;
     let generation = inner.generations.get(name).copied().unwrap_or(0).max(1);
     let config = kubeconfig(name, &format!("{name}#{generation}"), address);
@@ -250,12 +333,18 @@ fn machines(
         }
     }
     // One after the other, each when the one before has its Node.
-    let waits = own.iter().any(|m| m.pointer("/status/nodeRef/name").is_none());
+    let waits = own
+        .iter()
+        .any(|m| m.pointer("/status/nodeRef/name").is_none());
     if own.len() as i64 >= wanted || waits {
         return;
     }
     // No two servers give the same name, as no two real ones would.
-    let name = format!("{}-{:05x}", text(of, "/metadata/name"), tag(server, own.len()));
+    let name = format!(
+        "{}-{:05x}",
+        text(of, "/metadata/name"),
+        tag(server, own.len())
+    );
     let mut labels = json!({"cluster.x-k8s.io/cluster-name": cluster});
     if plane {
         labels["cluster.x-k8s.io/control-plane"] = json!("");
@@ -276,7 +365,9 @@ fn machines(
 }
 
 fn tag(server: &str, number: usize) -> u32 {
-    let hash = server.bytes().fold(7_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
+    let hash = server
+        .bytes()
+        .fold(7_u32, |h, b| h.wrapping_mul(31).wrapping_add(u32::from(b)));
     (hash.wrapping_add(number as u32)) & 0xf_ffff
 }
 
@@ -311,7 +402,12 @@ fn belongings(store: &mut Store, namespace: &str, cluster: &str, machine: &Value
 
 fn container(inner: &mut Inner, server: &str, cluster: &str, name: &str, role: &str, image: &str) {
     // As the engine would pull it: only what is there can run.
-    let image = inner.engine.images.keys().find(|i| i.contains(&format!("/{image}:"))).cloned();
+    let image = inner
+        .engine
+        .images
+        .keys()
+        .find(|i| i.contains(&format!("/{image}:")))
+        .cloned();
     let Some(image) = image else { return };
     inner.changes += 1;
     inner.engine.add_container(
@@ -355,8 +451,15 @@ fn nodes(inner: &mut Inner, cluster: &str) {
     let mut store = server.store();
     for (name, plane) in containers {
         if plane {
-            let config = kubeconfig(cluster, store.name(), &inner.engine.containers[&name].address);
-            inner.engine.files.insert(format!("{name}:/etc/kubernetes/admin.conf"), config);
+            let config = kubeconfig(
+                cluster,
+                store.name(),
+                &inner.engine.containers[&name].address,
+            );
+            inner
+                .engine
+                .files
+                .insert(format!("{name}:/etc/kubernetes/admin.conf"), config);
         }
         make(&mut store, "nodes.", objects::node(&name, plane, false));
     }
@@ -368,7 +471,11 @@ fn seen(store: &mut Store, inner: &Inner, namespace: &str, cluster: &str) {
         return;
     };
     // Its own server is the one that is locked already, once it manages itself.
-    let own = store.name() == format!("{cluster}#{}", inner.generations.get(cluster).copied().unwrap_or(0));
+    let own = store.name()
+        == format!(
+            "{cluster}#{}",
+            inner.generations.get(cluster).copied().unwrap_or(0)
+        );
     let other = (!own).then(|| server.store());
     for (_, machine) in names(store, MACHINES) {
         let node = match &other {
@@ -381,7 +488,13 @@ fn seen(store: &mut Store, inner: &Inner, namespace: &str, cluster: &str) {
             m["spec"]["providerID"] = json!(format!("docker:////{machine}"));
             m["status"]["nodeRef"] = json!({"name": machine});
             m["status"]["phase"] = json!("Running");
-            set_condition(m, "Ready", ready, "NodeReady", if ready { "" } else { "the Node is not ready" });
+            set_condition(
+                m,
+                "Ready",
+                ready,
+                "NodeReady",
+                if ready { "" } else { "the Node is not ready" },
+            );
         });
         change(store, DEV_MACHINES, namespace, &machine, |m| {
             m["status"]["initialization"] = json!({"provisioned": true});

@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    Inner, Platform, token,
+    Inner, Platform,
     objects::{change, holds, make, names, number, observed, set_condition, text},
+    token,
 };
 use crate::fake::Store;
 
@@ -21,7 +22,12 @@ const DOCUMENTS: &str = "managementclusters.mctl.giantswarm.io";
 const RENEWED: &str = "2100-01-01T00:00:00.000000Z";
 
 pub fn round(inner: &mut Inner) {
-    let up: Vec<String> = inner.servers.keys().filter(|n| inner.is_up(n)).cloned().collect();
+    let up: Vec<String> = inner
+        .servers
+        .keys()
+        .filter(|n| inner.is_up(n))
+        .cloned()
+        .collect();
     for name in up {
         let server = inner.servers[&name].clone();
         let targets = {
@@ -48,9 +54,13 @@ pub fn is_ready(store: &Store, kind: &str, namespace: &str, name: &str) -> bool 
 fn kubelets(store: &mut Store) {
     let network = is_ready(store, DAEMON_SETS, "kube-system", "cilium");
     for (_, name) in names(store, NODES) {
-        let ready = store.peek(NODES, "", &name).is_some_and(|n| holds(n, "Ready"));
+        let ready = store
+            .peek(NODES, "", &name)
+            .is_some_and(|n| holds(n, "Ready"));
         if network && !ready {
-            change(store, NODES, "", &name, |n| set_condition(n, "Ready", true, "Kubelet", "ready"));
+            change(store, NODES, "", &name, |n| {
+                set_condition(n, "Ready", true, "Kubelet", "ready")
+            });
         }
         if network && store.knows("ciliumnodes.cilium.io") {
             make(
@@ -72,7 +82,9 @@ fn workloads(store: &mut Store) {
             }
             // The manager gets ready only with the document.
             let waits = (namespace.as_str(), name.as_str()) == ("giantswarm", "mctl")
-                && !store.of_kind(DOCUMENTS).any(|d| !text(d, "/status/platformDigest").is_empty());
+                && !store
+                    .of_kind(DOCUMENTS)
+                    .any(|d| !text(d, "/status/platformDigest").is_empty());
             change(store, kind, &namespace, &name, |o| {
                 let want = number(o, "/spec/replicas", 1);
                 observed(o);
@@ -92,7 +104,13 @@ fn workloads(store: &mut Store) {
         }
         change(store, DAEMON_SETS, &namespace, &name, |o| {
             observed(o);
-            for field in ["desiredNumberScheduled", "currentNumberScheduled", "updatedNumberScheduled", "numberReady", "numberAvailable"] {
+            for field in [
+                "desiredNumberScheduled",
+                "currentNumberScheduled",
+                "updatedNumberScheduled",
+                "numberReady",
+                "numberAvailable",
+            ] {
                 o["status"][field] = json!(nodes);
             }
         });
@@ -115,7 +133,9 @@ fn pod(store: &mut Store, namespace: &str, name: &str, ready: bool) {
             "status": {"phase": "Pending", "containerStatuses": [{"name": "mctl", "ready": false, "state": {"waiting": {"reason": "ContainerCreating"}}}]},
         }),
     );
-    let old = store.peek("pods.", namespace, pod).is_some_and(|p| number(p, "/status/rounds", 0) > 0);
+    let old = store
+        .peek("pods.", namespace, pod)
+        .is_some_and(|p| number(p, "/status/rounds", 0) > 0);
     change(store, "pods.", namespace, pod, |p| {
         p["status"]["rounds"] = json!(1);
         if old {
@@ -130,8 +150,13 @@ fn pod(store: &mut Store, namespace: &str, name: &str, ready: bool) {
 fn manager(store: &mut Store, platform: &Platform) {
     let runs = store
         .peek("pods.", "giantswarm", "mctl-0")
-        .is_some_and(|p| p.pointer("/status/containerStatuses/0/state/running").is_some());
-    let environment = store.peek("configmaps.", "giantswarm", "mctl-environment").is_some();
+        .is_some_and(|p| {
+            p.pointer("/status/containerStatuses/0/state/running")
+                .is_some()
+        });
+    let environment = store
+        .peek("configmaps.", "giantswarm", "mctl-environment")
+        .is_some();
     if !runs || !environment {
         return;
     }
@@ -148,7 +173,9 @@ fn manager(store: &mut Store, platform: &Platform) {
     let Some((namespace, name)) = documents.first().cloned() else {
         return;
     };
-    let accepted = store.peek(DOCUMENTS, &namespace, &name).is_some_and(|d| holds(d, "DocumentAccepted"));
+    let accepted = store
+        .peek(DOCUMENTS, &namespace, &name)
+        .is_some_and(|d| holds(d, "DocumentAccepted"));
     if !accepted {
         change(store, DOCUMENTS, &namespace, &name, |d| {
             set_condition(d, "DocumentAccepted", true, "Accepted", "");
@@ -165,7 +192,13 @@ fn manager(store: &mut Store, platform: &Platform) {
         d["status"]["platformDigest"] = json!("sha256:0123");
         let ready = free && all_ready;
         d["status"]["phase"] = json!(if ready { "Ready" } else { "Bootstrapping" });
-        set_condition(d, "Ready", ready, if ready { "AllReady" } else { "NotAllReady" }, "");
+        set_condition(
+            d,
+            "Ready",
+            ready,
+            if ready { "AllReady" } else { "NotAllReady" },
+            "",
+        );
     });
     if store.knows(KUSTOMIZATIONS) && store.knows(OCI_REPOSITORIES) {
         make(
@@ -256,7 +289,9 @@ fn flux(store: &mut Store, platform: &Platform) -> Vec<(String, Option<String>)>
             let kubeconfig = if secret.is_empty() {
                 None
             } else {
-                let found = store.peek("secrets.", &namespace, secret).map(|s| text(s, "/data/value").to_owned());
+                let found = store
+                    .peek("secrets.", &namespace, secret)
+                    .map(|s| text(s, "/data/value").to_owned());
                 let Some(found) = found else { continue };
                 Some(found)
             };
@@ -283,13 +318,22 @@ fn install(inner: &mut Inner, here: &str, release: &str, kubeconfig: &Option<Str
     let Some(target) = up else {
         let mut store = home.store();
         change(&mut store, HELM_RELEASES, "flux-giantswarm", release, |r| {
-            set_condition(r, "Ready", false, "InstallFailed", "the cluster does not answer");
+            set_condition(
+                r,
+                "Ready",
+                false,
+                "InstallFailed",
+                "the cluster does not answer",
+            );
         });
         return;
     };
     if release == "cilium" {
         let mut store = inner.servers[&target].store();
-        for (plural, kind, name) in [(DAEMON_SETS, "DaemonSet", "cilium"), (DEPLOYMENTS, "Deployment", "cilium-operator")] {
+        for (plural, kind, name) in [
+            (DAEMON_SETS, "DaemonSet", "cilium"),
+            (DEPLOYMENTS, "Deployment", "cilium-operator"),
+        ] {
             make(
                 &mut store,
                 plural,

@@ -115,19 +115,19 @@ impl Engine {
         self.containers.values().any(|c| c.address == address)
     }
 
-
     /// True for command lines that change something.
     pub fn changes(args: &[String]) -> bool {
         let words: Vec<&str> = args.iter().map(String::as_str).collect();
         !matches!(
             words.as_slice(),
-            ["info" | "version" | "ps" | "images" | "logs" | "context" | "port", ..]
-                | [
-                    "container" | "network" | "image" | "volume",
-                    "inspect" | "ls",
-                    ..
-                ]
-                | ["exec", _, "cat", ..]
+            [
+                "info" | "version" | "ps" | "images" | "logs" | "context" | "port",
+                ..
+            ] | [
+                "container" | "network" | "image" | "volume",
+                "inspect" | "ls",
+                ..
+            ] | ["exec", _, "cat", ..]
                 | ["inspect", ..]
         )
     }
@@ -141,23 +141,35 @@ impl Engine {
             ["context", "inspect", "--format", _] => {
                 Answer::ok("unix:///var/run/docker.sock\n".to_owned())
             }
-            [kind @ ("container" | "network" | "image" | "volume"), "inspect", names @ ..]
-                if !names.is_empty() && names.iter().all(|n| !n.starts_with('-')) =>
-            {
+            [
+                kind @ ("container" | "network" | "image" | "volume"),
+                "inspect",
+                names @ ..,
+            ] if !names.is_empty() && names.iter().all(|n| !n.starts_with('-')) => {
                 self.inspect(kind, names)
             }
             ["ps", "--all", "--no-trunc", "--format", "{{json .}}"] => self.list_json(),
             ["ps", "-a", rest @ ..] => self.list("container", rest),
             ["exec", name, "cat", path] => match self.containers.get(*name) {
-                None => Answer::refused(format!("Error response from daemon: No such container: {name}")),
-                Some(c) if !c.running => Answer::refused(format!("Error response from daemon: container {name} is not running")),
+                None => Answer::refused(format!(
+                    "Error response from daemon: No such container: {name}"
+                )),
+                Some(c) if !c.running => Answer::refused(format!(
+                    "Error response from daemon: container {name} is not running"
+                )),
                 Some(_) => match self.files.get(&format!("{name}:{path}")) {
                     Some(text) => Answer::ok(text.clone()),
                     None => Answer::refused(format!("cat: {path}: No such file or directory")),
                 },
             },
             [kind @ ("network" | "volume"), "ls", rest @ ..] => self.list(kind, rest),
-            ["images", "--filter", filter, "--format", "{{.Repository}}:{{.Tag}}"] => {
+            [
+                "images",
+                "--filter",
+                filter,
+                "--format",
+                "{{.Repository}}:{{.Tag}}",
+            ] => {
                 let Some(pattern) = filter.strip_prefix("reference=") else {
                     return unknown(args);
                 };
@@ -183,7 +195,9 @@ impl Engine {
                 }
             }
             ["start", names @ ..] => self.set_running(names, true),
-            ["stop", "--time", _, names @ ..] | ["stop", names @ ..] => self.set_running(names, false),
+            ["stop", "--time", _, names @ ..] | ["stop", names @ ..] => {
+                self.set_running(names, false)
+            }
             _ => unknown(args),
         }
     }
@@ -286,7 +300,11 @@ impl Engine {
                 .iter()
                 .map(|(n, c)| (n, &c.labels, Some(c)))
                 .collect(),
-            "network" => self.networks.iter().map(|(n, w)| (n, &w.labels, None)).collect(),
+            "network" => self
+                .networks
+                .iter()
+                .map(|(n, w)| (n, &w.labels, None))
+                .collect(),
             _ => self.volumes.iter().map(|(n, l)| (n, l, None)).collect(),
         };
         let mut out = String::new();
@@ -299,7 +317,11 @@ impl Engine {
                     }
                 } else if let Some(part) = f.strip_prefix("name=") {
                     let exact = part.trim_start_matches('^').trim_end_matches('$');
-                    if exact == part { name.contains(part) } else { name == exact }
+                    if exact == part {
+                        name.contains(part)
+                    } else {
+                        name == exact
+                    }
                 } else if let Some(network) = f.strip_prefix("network=") {
                     container.is_some_and(|c| c.network == network)
                 } else {
@@ -314,7 +336,11 @@ impl Engine {
                 "{{json .}}" => {
                     out += &format!("{}\n", json!({"Names": name, "Name": name}));
                 }
-                _ => return Answer::refused(format!("the fake engine does not know the format {format}")),
+                _ => {
+                    return Answer::refused(format!(
+                        "the fake engine does not know the format {format}"
+                    ));
+                }
             }
         }
         Answer::ok(out)
@@ -324,7 +350,9 @@ impl Engine {
         let lines = self.containers.iter().map(|(name, c)| {
             let labels: Vec<String> = c.labels.iter().map(|(k, v)| format!("{k}={v}")).collect();
             let state = if c.running { "running" } else { "exited" };
-            json!({"Names": name, "Labels": labels.join(","), "State": state, "Image": c.image}).to_string() + "\n"
+            json!({"Names": name, "Labels": labels.join(","), "State": state, "Image": c.image})
+                .to_string()
+                + "\n"
         });
         Answer::ok(lines.collect::<String>())
     }
@@ -389,8 +417,19 @@ impl Engine {
                 container.labels.insert(k.into(), v.into());
             } else if word.starts_with("--") {
                 const KNOWN: [&str; 13] = [
-                    "--hostname", "--restart", "--read-only", "--cap-drop", "--cap-add", "--user", "--volume",
-                    "--mount", "--publish", "--env", "--tmpfs", "--security-opt", "--init",
+                    "--hostname",
+                    "--restart",
+                    "--read-only",
+                    "--cap-drop",
+                    "--cap-add",
+                    "--user",
+                    "--volume",
+                    "--mount",
+                    "--publish",
+                    "--env",
+                    "--tmpfs",
+                    "--security-opt",
+                    "--init",
                 ];
                 let option = word.split('=').next().unwrap_or_default();
                 if !KNOWN.contains(&option) {
@@ -404,21 +443,29 @@ impl Engine {
         if self.containers.contains_key(&name) {
             return Answer {
                 code: 125,
-                err: format!("docker: Error response from daemon: Conflict. The container name \"/{name}\" is already in use by container \"id-of-{name}\"."),
+                err: format!(
+                    "docker: Error response from daemon: Conflict. The container name \"/{name}\" is already in use by container \"id-of-{name}\"."
+                ),
                 ..Answer::default()
             };
         }
         if !self.images.contains_key(&container.image) {
             return Answer {
                 code: 125,
-                err: format!("docker: Error response from daemon: No such image: {}", container.image),
+                err: format!(
+                    "docker: Error response from daemon: No such image: {}",
+                    container.image
+                ),
                 ..Answer::default()
             };
         }
         if !self.networks.contains_key(&container.network) {
             return Answer {
                 code: 125,
-                err: format!("docker: Error response from daemon: network {} not found.", container.network),
+                err: format!(
+                    "docker: Error response from daemon: network {} not found.",
+                    container.network
+                ),
                 ..Answer::default()
             };
         }
@@ -441,7 +488,9 @@ impl Engine {
                 "image" => self.images.remove(*name).is_some(),
                 "network" => {
                     if self.containers.values().any(|c| c.network == **name) {
-                        err += &format!("Error response from daemon: error while removing network: network {name} has active endpoints\n");
+                        err += &format!(
+                            "Error response from daemon: error while removing network: network {name} has active endpoints\n"
+                        );
                         continue;
                     }
                     self.networks.remove(*name).is_some()
@@ -489,7 +538,10 @@ impl Engine {
             let Ok(mut entry) = entry else {
                 return Answer::refused("unexpected EOF");
             };
-            let path = entry.path().map(|p| p.display().to_string()).unwrap_or_default();
+            let path = entry
+                .path()
+                .map(|p| p.display().to_string())
+                .unwrap_or_default();
             let mut bytes = Vec::new();
             if std::io::Read::read_to_end(&mut entry, &mut bytes).is_err() {
                 return Answer::refused("unexpected EOF");

@@ -149,7 +149,9 @@ impl Inner {
             server.put(definition.clone());
         }
         for namespace in ["kube-public", "kube-node-lease", "monitoring"] {
-            server.put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}));
+            server.put(
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}),
+            );
         }
         server.collect_garbage();
         self.servers.insert(cluster.to_owned(), server.clone());
@@ -157,7 +159,12 @@ impl Inner {
     }
 
     /// What `kind create cluster` does up to its end, or up to half of it.
-    pub fn kind_create(&mut self, name: &str, image: &str, whole: bool) -> Result<Option<String>, String> {
+    pub fn kind_create(
+        &mut self,
+        name: &str,
+        image: &str,
+        whole: bool,
+    ) -> Result<Option<String>, String> {
         let of = |c: &Container| c.labels.get(OF_CLUSTER).is_some_and(|l| l == name);
         if self.engine.containers.values().any(of) {
             return Err(format!(
@@ -165,10 +172,14 @@ impl Inner {
             ));
         }
         if !self.engine.images.contains_key(image) {
-            return Err(format!("ERROR: failed to create cluster: failed to pull image \"{image}\""));
+            return Err(format!(
+                "ERROR: failed to create cluster: failed to pull image \"{image}\""
+            ));
         }
         if !self.engine.networks.contains_key("kind") {
-            let networks = self.engine.docker(&["network", "create", "kind"].map(str::to_owned));
+            let networks = self
+                .engine
+                .docker(&["network", "create", "kind"].map(str::to_owned));
             assert_eq!(networks.code, 0, "{}", networks.err);
         }
         self.changes += 1;
@@ -196,7 +207,9 @@ impl Inner {
         server.put(objects::node(&node, true, true));
         let address = self.engine.containers[&node].address.clone();
         let config = kubeconfig(name, server.store().name(), &address);
-        self.engine.files.insert(format!("{node}:/etc/kubernetes/admin.conf"), config.clone());
+        self.engine
+            .files
+            .insert(format!("{node}:/etc/kubernetes/admin.conf"), config.clone());
         Ok(Some(config))
     }
 
@@ -228,7 +241,11 @@ impl Inner {
         }
         for (cluster, owners) in owners {
             if owners.len() > 1 {
-                let what = format!("Cluster {cluster} has {} owners: {}", owners.len(), owners.join(", "));
+                let what = format!(
+                    "Cluster {cluster} has {} owners: {}",
+                    owners.len(),
+                    owners.join(", ")
+                );
                 self.violations.insert(what);
             }
         }
@@ -252,5 +269,7 @@ pub fn kubeconfig(cluster: &str, token: &str, address: &str) -> String {
 /// The server that a kubeconfig is for.
 pub fn token(kubeconfig: &str) -> Option<String> {
     let value: Value = serde_json::from_str(kubeconfig).ok()?;
-    value["users"][0]["user"]["token"].as_str().map(str::to_owned)
+    value["users"][0]["user"]["token"]
+        .as_str()
+        .map(str::to_owned)
 }

@@ -7,18 +7,72 @@ use crate::fake::{Fake, KindInfo, Store};
 /// Kinds beyond those that every fake server knows.
 pub fn define(server: &Fake) {
     for (group, version, kind, plural, namespaced) in [
-        ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", true),
-        ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", true),
+        (
+            "policy",
+            "v1",
+            "PodDisruptionBudget",
+            "poddisruptionbudgets",
+            true,
+        ),
+        (
+            "networking.k8s.io",
+            "v1",
+            "NetworkPolicy",
+            "networkpolicies",
+            true,
+        ),
         ("batch", "v1", "Job", "jobs", true),
-        ("scheduling.k8s.io", "v1", "PriorityClass", "priorityclasses", false),
+        (
+            "scheduling.k8s.io",
+            "v1",
+            "PriorityClass",
+            "priorityclasses",
+            false,
+        ),
         ("", "v1", "ResourceQuota", "resourcequotas", true),
         ("", "v1", "LimitRange", "limitranges", true),
-        ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true),
-        ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", true),
-        ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicy", "validatingadmissionpolicies", false),
-        ("admissionregistration.k8s.io", "v1", "ValidatingAdmissionPolicyBinding", "validatingadmissionpolicybindings", false),
-        ("storage.k8s.io", "v1", "StorageClass", "storageclasses", false),
-        ("apiregistration.k8s.io", "v1", "APIService", "apiservices", false),
+        (
+            "",
+            "v1",
+            "PersistentVolumeClaim",
+            "persistentvolumeclaims",
+            true,
+        ),
+        (
+            "autoscaling",
+            "v2",
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            true,
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "v1",
+            "ValidatingAdmissionPolicy",
+            "validatingadmissionpolicies",
+            false,
+        ),
+        (
+            "admissionregistration.k8s.io",
+            "v1",
+            "ValidatingAdmissionPolicyBinding",
+            "validatingadmissionpolicybindings",
+            false,
+        ),
+        (
+            "storage.k8s.io",
+            "v1",
+            "StorageClass",
+            "storageclasses",
+            false,
+        ),
+        (
+            "apiregistration.k8s.io",
+            "v1",
+            "APIService",
+            "apiservices",
+            false,
+        ),
     ] {
         let mut info = KindInfo::new(group, version, kind, plural);
         info.namespaced = namespaced;
@@ -43,19 +97,26 @@ pub fn node(name: &str, plane: bool, ready: bool) -> Value {
 
 /// Text at a pointer; empty if there is none.
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// Number at a pointer, or another one.
 pub fn number(value: &Value, pointer: &str, default: i64) -> i64 {
-    value.pointer(pointer).and_then(Value::as_i64).unwrap_or(default)
+    value
+        .pointer(pointer)
+        .and_then(Value::as_i64)
+        .unwrap_or(default)
 }
 
 /// Whether a condition is true.
 pub fn holds(value: &Value, condition: &str) -> bool {
-    value["status"]["conditions"]
-        .as_array()
-        .is_some_and(|all| all.iter().any(|c| c["type"] == condition && c["status"] == "True"))
+    value["status"]["conditions"].as_array().is_some_and(|all| {
+        all.iter()
+            .any(|c| c["type"] == condition && c["status"] == "True")
+    })
 }
 
 /// Sets a condition.
@@ -90,7 +151,13 @@ pub fn owner(owner: &Value) -> Value {
 }
 
 /// Changes an object if it is there and the change is one.
-pub fn change(store: &mut Store, kind: &str, namespace: &str, name: &str, change: impl FnOnce(&mut Value)) {
+pub fn change(
+    store: &mut Store,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    change: impl FnOnce(&mut Value),
+) {
     let Some(old) = store.peek(kind, namespace, name) else {
         return;
     };
@@ -103,7 +170,10 @@ pub fn change(store: &mut Store, kind: &str, namespace: &str, name: &str, change
 
 /// Makes an object unless there is one of that name.
 pub fn make(store: &mut Store, kind: &str, object: Value) {
-    let (namespace, name) = (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
+    let (namespace, name) = (
+        text(&object, "/metadata/namespace"),
+        text(&object, "/metadata/name"),
+    );
     if store.peek(kind, namespace, name).is_none() && store.knows(kind) {
         store.put(object);
     }
@@ -113,6 +183,11 @@ pub fn make(store: &mut Store, kind: &str, object: Value) {
 pub fn names(store: &Store, kind: &str) -> Vec<(String, String)> {
     store
         .of_kind(kind)
-        .map(|o| (text(o, "/metadata/namespace").to_owned(), text(o, "/metadata/name").to_owned()))
+        .map(|o| {
+            (
+                text(o, "/metadata/namespace").to_owned(),
+                text(o, "/metadata/name").to_owned(),
+            )
+        })
         .collect()
 }

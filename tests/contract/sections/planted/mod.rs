@@ -1,23 +1,19 @@
 //! Bugs planted into steps, plan, files and requests, each of which a section must catch in the way it catches real ones. A bug
 //! that nobody catches is a violation.
 
+mod mutants;
+
 use std::{
-    io,
     path::Path,
     sync::{Arc, Mutex},
 };
 
-use async_trait::async_trait;
 use mctl::{
-    Error, Result,
-    engine::{Observation, Proof, Step, Steps},
+    engine::{Step, Steps},
     plan::{Plan, id},
-    ports::{
-        Ports,
-        files::{Files, Lock},
-        kubernetes::Progress,
-    },
+    ports::{Ports, files::Files},
 };
+use mutants::{Deaf, Forgetful, How, Kept, Mutant};
 
 use super::{Figures, Final, clean, contracts, crashes, paused, seeds, told_well, violations};
 use crate::{
@@ -69,36 +65,68 @@ fn bugs() -> Vec<Bug> {
     vec![
         Bug {
             what: "a step says that it is done without looking",
-            ask: step(id::REGISTRY, |inner| Arc::new(Mutant { inner, how: How::Blind })),
+            ask: step(id::REGISTRY, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Blind,
+                })
+            }),
             catch: contract(id::REGISTRY),
         },
         Bug {
             what: "looking makes what is missing",
-            ask: step(id::NETWORK, |inner| Arc::new(Mutant { inner, how: How::Acts })),
+            ask: step(id::NETWORK, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Acts,
+                })
+            }),
             catch: contract(id::NETWORK),
         },
         Bug {
             what: "a step says that it worked and did nothing",
-            ask: step(id::NODE_IMAGE, |inner| Arc::new(Mutant { inner, how: How::Idle })),
+            ask: step(id::NODE_IMAGE, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Idle,
+                })
+            }),
             catch: contract(id::NODE_IMAGE),
         },
         Bug {
             what: "a step never sees that it is done",
-            ask: step(id::OWN_IMAGE, |inner| Arc::new(Mutant { inner, how: How::Forgets })),
+            ask: step(id::OWN_IMAGE, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Forgets,
+                })
+            }),
             catch: contract(id::OWN_IMAGE),
         },
         Bug {
             what: "a look that fails is taken for an absence",
-            ask: step(id::TEMPORARY_CLUSTER, |inner| Arc::new(Mutant { inner, how: How::Guesses })),
+            ask: step(id::TEMPORARY_CLUSTER, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Guesses,
+                })
+            }),
             catch: blinded("/version"),
         },
         Bug {
             what: "errors come without what to do",
-            ask: step(id::OWN_IMAGE, |inner| Arc::new(Mutant { inner, how: How::Silent })),
-            catch: Box::new(|ask, _| paused(async {
-                let life = Life::new(&ask.scene.world(), &ask.scene.home());
-                told_well(&ask.go(&life).await).into_iter().collect()
-            })),
+            ask: step(id::OWN_IMAGE, |inner| {
+                Arc::new(Mutant {
+                    inner,
+                    how: How::Silent,
+                })
+            }),
+            catch: Box::new(|ask, _| {
+                paused(async {
+                    let life = Life::new(&ask.scene.world(), &ask.scene.home());
+                    told_well(&ask.go(&life).await).into_iter().collect()
+                })
+            }),
         },
         Bug {
             what: "a step is planned but not registered",
@@ -111,7 +139,11 @@ fn bugs() -> Vec<Bug> {
         Bug {
             what: "the temporary cluster goes before the move is proven",
             ask: plan(|plan| {
-                for step in plan.steps.iter_mut().filter(|s| s.id.0 == id::REMOVE_TEMPORARY) {
+                for step in plan
+                    .steps
+                    .iter_mut()
+                    .filter(|s| s.id.0 == id::REMOVE_TEMPORARY)
+                {
                     step.needs = vec![id::TEMPORARY_CLUSTER.into()];
                 }
             }),
@@ -119,18 +151,36 @@ fn bugs() -> Vec<Bug> {
         },
         Bug {
             what: "the journal is never on disk",
-            ask: files(|path, _| if path.ends_with("journal.jsonl") { Kept::Not } else { Kept::Yes }),
-            catch: crash(|point| point.what.contains("docker rm") && point.what.contains("-control-plane")),
+            ask: files(|path, _| {
+                if path.ends_with("journal.jsonl") {
+                    Kept::Not
+                } else {
+                    Kept::Yes
+                }
+            }),
+            catch: crash(|point| {
+                point.what.contains("docker rm") && point.what.contains("-control-plane")
+            }),
         },
         Bug {
             what: "the journal does not say that a step began",
-            ask: files(|_, record| if record.contains("step-started") { Kept::Not } else { Kept::Yes }),
-            catch: crash(|point| point.what.starts_with("DELETE temporary") && point.what.contains("/clusters/")),
+            ask: files(|_, record| {
+                if record.contains("step-started") {
+                    Kept::Not
+                } else {
+                    Kept::Yes
+                }
+            }),
+            catch: crash(|point| {
+                point.what.starts_with("DELETE temporary") && point.what.contains("/clusters/")
+            }),
         },
         Bug {
             what: "writes that fail are said to have worked",
             ask: Box::new(|mut ask| {
-                ask.ports = Some(Arc::new(|ports: Ports| with_files(ports, |inner| Arc::new(Deaf(inner)))));
+                ask.ports = Some(Arc::new(|ports: Ports| {
+                    with_files(ports, |inner| Arc::new(Deaf(inner)))
+                }));
                 ask
             }),
             catch: full("registry/tls.crt"),
@@ -146,7 +196,9 @@ fn bugs() -> Vec<Bug> {
         Bug {
             what: "an object is said to be applied and is not sent",
             ask: Box::new(|ask| ask),
-            catch: requests(RequestBug::Unsent("/namespaces/flux-giantswarm/serviceaccounts")),
+            catch: requests(RequestBug::Unsent(
+                "/namespaces/flux-giantswarm/serviceaccounts",
+            )),
         },
         Bug {
             what: "an object of the move is said to be deleted and is not",
@@ -166,13 +218,19 @@ fn bugs() -> Vec<Bug> {
                 let (first, _) = seeds::trace(ask, 1);
                 std::thread::sleep(std::time::Duration::from_millis(2));
                 let (second, _) = seeds::trace(ask, 1);
-                if first == second { vec![] } else { vec!["two runs of a seed differ".into()] }
+                if first == second {
+                    vec![]
+                } else {
+                    vec!["two runs of a seed differ".into()]
+                }
             }),
         },
     ]
 }
 
-fn steps(change: impl Fn(Steps) -> Steps + Send + Sync + 'static) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
+fn steps(
+    change: impl Fn(Steps) -> Steps + Send + Sync + 'static,
+) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
     let change: crate::run::Change<Steps> = Arc::new(change);
     Box::new(move |mut ask| {
         ask.steps = Some(change.clone());
@@ -192,7 +250,9 @@ fn step(
     })
 }
 
-fn plan(change: impl Fn(&mut Plan) + Send + Sync + 'static) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
+fn plan(
+    change: impl Fn(&mut Plan) + Send + Sync + 'static,
+) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
     let change: crate::run::Change<Plan> = Arc::new(move |mut plan| {
         change(&mut plan);
         plan
@@ -205,7 +265,15 @@ fn plan(change: impl Fn(&mut Plan) + Send + Sync + 'static) -> Box<dyn Fn(Ask) -
 
 fn files(keep: fn(&Path, &str) -> Kept) -> Box<dyn Fn(Ask) -> Ask + Send + Sync> {
     Box::new(move |mut ask| {
-        ask.ports = Some(Arc::new(move |ports: Ports| with_files(ports, |inner| Arc::new(Forgetful { inner, keep, lengths: Mutex::default() }))));
+        ask.ports = Some(Arc::new(move |ports: Ports| {
+            with_files(ports, |inner| {
+                Arc::new(Forgetful {
+                    inner,
+                    keep,
+                    lengths: Mutex::default(),
+                })
+            })
+        }));
         ask
     })
 }
@@ -222,8 +290,17 @@ fn contract(step: &'static str) -> Catch {
             let (world, home) = (ask.scene.world(), ask.scene.home());
             let working = world.start();
             let needs = ask.scene.plan.ancestors(&step.into());
-            for need in ask.scene.plan.steps.iter().filter(|s| needs.contains(&s.id)) {
-                Ask::whole(&ask.scene).until(&need.id.0).go(&Life::new(&world, &home)).await;
+            for need in ask
+                .scene
+                .plan
+                .steps
+                .iter()
+                .filter(|s| needs.contains(&s.id))
+            {
+                Ask::whole(&ask.scene)
+                    .until(&need.id.0)
+                    .go(&Life::new(&world, &home))
+                    .await;
             }
             let found = contracts::contract(ask, &world, &home, step).await;
             drop(working);
@@ -262,7 +339,9 @@ fn crash(at: fn(&Point) -> bool) -> Catch {
         if left.is_empty() {
             return vec![];
         }
-        left.into_iter().flat_map(|left| crashes::resume(ask, left, expected)).collect()
+        left.into_iter()
+            .flat_map(|left| crashes::resume(ask, left, expected))
+            .collect()
     })
 }
 
@@ -272,7 +351,11 @@ fn blinded(path: &'static str) -> Catch {
         paused(async {
             let (world, home) = (ask.scene.world(), ask.scene.home());
             let working = world.start();
-            let before = ask.clone().until(id::TEMPORARY_PROVIDERS).go(&Life::new(&world, &home)).await;
+            let before = ask
+                .clone()
+                .until(id::TEMPORARY_PROVIDERS)
+                .go(&Life::new(&world, &home))
+                .await;
             let life = Life::new(&world, &home).script({
                 let mut left = 3;
                 move |point| {
@@ -303,7 +386,10 @@ fn full(file: &'static str) -> Catch {
             let working = world.start();
             let life = Life::new(&world, &home).script(move |point| {
                 if point.place == Place::File && point.what.ends_with(file) {
-                    Verdict::Disk { code: 28, torn: false }
+                    Verdict::Disk {
+                        code: 28,
+                        torn: false,
+                    }
                 } else {
                     Verdict::Go
                 }
@@ -325,7 +411,11 @@ pub fn again_until(ask: &Ask, expected: &Final) -> Vec<String> {
         let (world, home) = (ask.scene.world(), ask.scene.home());
         let working = world.start();
         let end = ask.go(&Life::new(&world, &home)).await;
-        let again = ask.clone().until(id::CONTROL_PLANE).go(&Life::new(&world, &home)).await;
+        let again = ask
+            .clone()
+            .until(id::CONTROL_PLANE)
+            .go(&Life::new(&world, &home))
+            .await;
         drop(working);
         if !end.is_success() {
             return vec![end.told()];
@@ -337,137 +427,4 @@ pub fn again_until(ask: &Ask, expected: &Final) -> Vec<String> {
         }
         found
     })
-}
-
-/// How a step is wrong.
-#[derive(Clone, Copy)]
-enum How {
-    Blind,
-    Acts,
-    Idle,
-    Forgets,
-    Guesses,
-    Silent,
-}
-
-struct Mutant {
-    inner: Arc<dyn Step>,
-    how: How,
-}
-
-#[async_trait]
-impl Step for Mutant {
-    async fn observe(&self, progress: &dyn Progress) -> Result<Observation> {
-        match self.how {
-            How::Blind => Ok(Observation::done("surely")),
-            How::Acts => {
-                let seen = self.inner.observe(progress).await?;
-                if matches!(seen, Observation::Missing(_)) {
-                    self.inner.apply(progress).await?;
-                }
-                Ok(seen)
-            }
-            How::Forgets => Ok(Observation::Missing("surely not".into())),
-            How::Guesses => match self.inner.observe(progress).await {
-                Err(error) => Ok(Observation::Missing(error.line())),
-                seen => seen,
-            },
-            How::Idle | How::Silent => self.inner.observe(progress).await,
-        }
-    }
-
-    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
-        match self.how {
-            How::Idle => Ok(()),
-            How::Silent => Err(Error::failed("it does not work")),
-            _ => self.inner.apply(progress).await,
-        }
-    }
-
-    async fn verify(&self, progress: &dyn Progress) -> Result<Proof> {
-        match self.how {
-            How::Idle => Ok("surely".into()),
-            _ => self.inner.verify(progress).await,
-        }
-    }
-}
-
-/// Whether a record reaches the disk.
-enum Kept {
-    Yes,
-    Not,
-}
-
-/// Files that forget records and do not say so.
-struct Forgetful {
-    inner: Arc<dyn Files>,
-    keep: fn(&Path, &str) -> Kept,
-    /// How long files are and how long whoever writes them believes they are.
-    lengths: Mutex<std::collections::BTreeMap<std::path::PathBuf, (u64, u64)>>,
-}
-
-/// Files whose writes never fail.
-struct Deaf(Arc<dyn Files>);
-
-macro_rules! delegate {
-    ($inner:tt) => {
-        fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-            self.$inner.read(path)
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.$inner.remove(path)
-        }
-        fn remove_folder(&self, path: &Path) -> io::Result<()> {
-            self.$inner.remove_folder(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.$inner.rename(from, to)
-        }
-        fn exists(&self, path: &Path) -> bool {
-            self.$inner.exists(path)
-        }
-        fn folder(&self, path: &Path) -> io::Result<()> {
-            self.$inner.folder(path)
-        }
-        fn names(&self, path: &Path) -> io::Result<Vec<String>> {
-            self.$inner.names(path)
-        }
-        fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-            self.$inner.lock(path)
-        }
-    };
-}
-
-impl Files for Forgetful {
-    delegate!(inner);
-
-    fn write(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-        self.inner.write(path, content, mode)
-    }
-
-    fn append(&self, path: &Path, at: u64, record: &[u8]) -> io::Result<()> {
-        let mut lengths = self.lengths.lock().unwrap();
-        let (real, believed) = lengths.entry(path.to_owned()).or_insert((at, at));
-        let lost = believed.saturating_sub(*real);
-        *believed = at + record.len() as u64;
-        if matches!((self.keep)(path, &String::from_utf8_lossy(record)), Kept::Not) {
-            return Ok(());
-        }
-        let place = at.saturating_sub(lost);
-        *real = place + record.len() as u64;
-        self.inner.append(path, place, record)
-    }
-}
-
-impl Files for Deaf {
-    delegate!(0);
-
-    fn write(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-        let _ = self.0.write(path, content, mode);
-        Ok(())
-    }
-
-    fn append(&self, path: &Path, at: u64, record: &[u8]) -> io::Result<()> {
-        self.0.append(path, at, record)
-    }
 }

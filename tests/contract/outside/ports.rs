@@ -1,15 +1,10 @@
-//! The outside of one process of mctl: every point where it meets the world, in order, each with a verdict. When the process
-//! dies nothing of it reaches the world any more; the world goes on. Must not know what the process does.
+//! The ports of a process in memory: each use of them is a point. Must not decide what happens there.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
-    },
     time::Duration,
 };
 
@@ -18,7 +13,6 @@ use jiff::Timestamp;
 use mctl::{
     Error, Result,
     ports::{
-        Ports,
         clock::Clock,
         files::{Files, Lock},
         kubernetes::{Cluster, Clusters},
@@ -26,285 +20,15 @@ use mctl::{
         process::{Command, Output, Processes, Writer},
     },
 };
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 
+use super::{Content, Effect, Life, Place, Verdict};
 use crate::{
     gate::Gate,
-    world::{self, World, engine::Engine},
+    world::{self, engine::Engine},
 };
 
-/// Where a point is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// A `docker` command.
-    Engine,
-    /// `docker load`.
-    Load,
-    /// `kind`.
-    Kind,
-    /// A request to an API server.
-    Server,
-    /// A file.
-    File,
-    /// An address.
-    Network,
-}
-
-/// One point where a process meets the world.
-#[derive(Clone, Debug)]
-pub struct Point {
-    /// Number among those that change something.
-    pub change: Option<usize>,
-    /// Where.
-    pub place: Place,
-    /// What: command line, request line, file.
-    pub what: String,
-}
-
-/// What happens at a point.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing special.
-    Go,
-    /// The process dies; what it asked for took effect, in half (if it can), or not.
-    Crash(Effect),
-    /// An API server answers with this code.
-    Status { code: u16, applied: bool, retry_after: Option<u32> },
-    /// The connection breaks.
-    Reset { applied: bool },
-    /// There is no answer.
-    Silence { applied: bool },
-    /// A watch is not as it should be.
-    Watch(Watch),
-    /// A write to a file fails with this error number; a part of it may be there.
-    Disk { code: i32, torn: bool },
-    /// A command ends with an error, or does not end within its limit.
-    Command { applied: bool, hangs: bool },
-}
-
-/// How far something came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Effect {
-    None,
-    Half,
-    Whole,
-}
-
-/// What is wrong with a watch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Watch {
-    /// It ends after so many events.
-    Ends(usize),
-    /// It breaks after so many events.
-    Breaks(usize),
-    /// Every event comes twice.
-    Repeats,
-    /// Two events come in the other order.
-    Reorders,
-    /// It says that its past is gone.
-    Gone,
-    /// It says nothing more after so many events, and does not end.
-    Silent(usize),
-}
-
-/// Files of one user of mctl.
-#[derive(Clone, Default)]
-pub struct Home(Arc<Mutex<Content>>);
-
-/// What is in a home.
-#[derive(Clone, Default, PartialEq)]
-pub struct Content {
-    pub files: BTreeMap<PathBuf, (Vec<u8>, u32)>,
-    pub folders: BTreeSet<PathBuf>,
-}
-
-impl Home {
-    pub fn lock(&self) -> MutexGuard<'_, Content> {
-        self.0.lock().unwrap()
-    }
-
-    /// Another home with the same content.
-    pub fn copy(&self) -> Self {
-        Self(Arc::new(Mutex::new(self.lock().clone())))
-    }
-}
-
-type Script = Box<dyn FnMut(&Point) -> Verdict + Send>;
-type After = Box<dyn FnMut(&Life, &Point) + Send>;
-type Latency = Box<dyn FnMut(&Point) -> Duration + Send>;
-
-struct Inner {
-    points: usize,
-    changes: usize,
-    script: Option<Script>,
-    after: Option<After>,
-    latency: Option<Latency>,
-    trace: Vec<String>,
-    locked: BTreeSet<PathBuf>,
-}
-
-/// One process of mctl, from its start to its end.
-#[derive(Clone)]
-pub struct Life {
-    pub world: World,
-    pub home: Home,
-    inner: Arc<Mutex<Inner>>,
-    dead: Arc<AtomicBool>,
-    died: Arc<Notify>,
-    begin: Instant,
-    /// A bug in how requests are sent.
-    pub bug: Option<RequestBug>,
-}
-
-/// Bugs in how requests are sent.
-#[derive(Clone, Copy, Debug)]
-pub enum RequestBug {
-    /// Applies of what has this in its path are not sent, though it is said that they were.
-    Unsent(&'static str),
-}
-
 impl Life {
-    pub fn new(world: &World, home: &Home) -> Self {
-        Self {
-            world: world.clone(),
-            home: home.clone(),
-            inner: Arc::new(Mutex::new(Inner {
-                points: 0,
-                changes: 0,
-                script: None,
-                after: None,
-                latency: None,
-                trace: Vec::new(),
-                locked: BTreeSet::new(),
-            })),
-            dead: Arc::default(),
-            died: Arc::default(),
-            begin: Instant::now(),
-            bug: None,
-        }
-    }
-
-    /// With a bug in how requests are sent.
-    #[must_use]
-    pub fn with_bug(mut self, bug: Option<RequestBug>) -> Self {
-        self.bug = bug;
-        self
-    }
-
-    /// Decides at every point.
-    #[must_use]
-    pub fn script(self, script: impl FnMut(&Point) -> Verdict + Send + 'static) -> Self {
-        self.inner.lock().unwrap().script = Some(Box::new(script));
-        self
-    }
-
-    /// Is told after every change that took effect, before the process learns of it.
-    #[must_use]
-    pub fn after(self, after: impl FnMut(&Life, &Point) + Send + 'static) -> Self {
-        self.inner.lock().unwrap().after = Some(Box::new(after));
-        self
-    }
-
-    /// How long each answer takes.
-    #[must_use]
-    pub fn latency(self, latency: impl FnMut(&Point) -> Duration + Send + 'static) -> Self {
-        self.inner.lock().unwrap().latency = Some(Box::new(latency));
-        self
-    }
-
-    /// Points so far, and those of them that change something.
-    pub fn count(&self) -> (usize, usize) {
-        let inner = self.inner.lock().unwrap();
-        (inner.points, inner.changes)
-    }
-
-    /// Everything that was met, in order.
-    pub fn trace(&self) -> Vec<String> {
-        self.inner.lock().unwrap().trace.clone()
-    }
-
-    /// Seconds since the process began.
-    pub fn seconds(&self) -> u64 {
-        self.begin.elapsed().as_secs()
-    }
-
-    /// Resolves when the process has died.
-    pub async fn died(&self) {
-        if !self.is_dead() {
-            self.died.notified().await;
-        }
-    }
-
-    pub fn is_dead(&self) -> bool {
-        self.dead.load(Ordering::SeqCst)
-    }
-
-    /// The process dies now.
-    pub fn die(&self) {
-        self.dead.store(true, Ordering::SeqCst);
-        self.died.notify_one();
-    }
-
-    /// All ports of this process.
-    pub fn ports(&self) -> Ports {
-        Ports {
-            processes: Arc::new(self.clone()),
-            clusters: Arc::new(self.clone()),
-            clock: Arc::new(self.clone()),
-            files: Arc::new(self.clone()),
-            network: Arc::new(self.clone()),
-        }
-    }
-
-    /// A point is met; `None` when there is no process any more.
-    pub fn meet(&self, place: Place, what: String, changes: bool) -> Option<(Point, Verdict)> {
-        if self.is_dead() {
-            return None;
-        }
-        let mut inner = self.inner.lock().unwrap();
-        let point = Point {
-            change: changes.then_some(inner.changes),
-            place,
-            what,
-        };
-        inner.points += 1;
-        inner.changes += usize::from(changes);
-        let verdict = match inner.script.as_mut() {
-            Some(script) => script(&point),
-            None => Verdict::Go,
-        };
-        let at = self.begin.elapsed().as_millis();
-        let told = match verdict {
-            Verdict::Go => String::new(),
-            v => format!("  {v:?}"),
-        };
-        inner.trace.push(format!("{at:>8} {}{told}", point.what));
-        Some((point, verdict))
-    }
-
-    /// How long the answer takes.
-    pub async fn wait(&self, point: &Point) {
-        let latency = {
-            let mut inner = self.inner.lock().unwrap();
-            inner.latency.as_mut().map(|l| l(point))
-        };
-        if let Some(latency) = latency.filter(|l| !l.is_zero()) {
-            tokio::time::sleep(latency).await;
-        }
-    }
-
-    /// A change took effect.
-    pub fn done(&self, point: &Point) {
-        if point.change.is_none() {
-            return;
-        }
-        let after = self.inner.lock().unwrap().after.take();
-        if let Some(mut after) = after {
-            after(self, point);
-            self.inner.lock().unwrap().after = Some(after);
-        }
-    }
-
     /// Runs a change of a program: none of it, half of it or all of it.
     async fn program(
         &self,
@@ -342,7 +66,11 @@ impl Life {
                 tokio::time::sleep(command.limit).await;
                 Err(Error::new(
                     mctl::Kind::Stalled,
-                    format!("`{}` did not end within {} s", command.line(), command.limit.as_secs()),
+                    format!(
+                        "`{}` did not end within {} s",
+                        command.line(),
+                        command.limit.as_secs()
+                    ),
                 )
                 .fix("run it again")
                 .state("it was ended with everything that it started"))
@@ -356,7 +84,12 @@ impl Life {
         }
     }
 
-    fn io<T>(&self, what: &str, path: &Path, work: impl FnOnce(&mut Content, Effect) -> io::Result<T>) -> io::Result<T> {
+    fn io<T>(
+        &self,
+        what: &str,
+        path: &Path,
+        work: impl FnOnce(&mut Content, Effect) -> io::Result<T>,
+    ) -> io::Result<T> {
         let what = format!("{what} {}", path.display());
         let Some((point, verdict)) = self.meet(Place::File, what, true) else {
             return Err(io::Error::other("the process is dead"));
@@ -388,7 +121,11 @@ impl Life {
 /// A command line without the place of kind's executable.
 fn shown(command: &Command) -> String {
     let program = command.program.rsplit('/').next().unwrap_or_default();
-    let program = if program.starts_with("kind-") { "kind" } else { program };
+    let program = if program.starts_with("kind-") {
+        "kind"
+    } else {
+        program
+    };
     std::iter::once(program)
         .chain(command.args.iter().map(String::as_str))
         .collect::<Vec<_>>()
@@ -410,7 +147,10 @@ impl Processes for Life {
             return self.kind(command).await;
         }
         if command.program != "docker" {
-            return Err(Error::failed(format!("the fake host has no program {}", command.program)));
+            return Err(Error::failed(format!(
+                "the fake host has no program {}",
+                command.program
+            )));
         }
         let changes = Engine::changes(&command.args);
         self.program(Place::Engine, command, changes, |life, _| {
@@ -423,7 +163,10 @@ impl Processes for Life {
 
     async fn feed(&self, command: &Command, write: Writer) -> Result<Output> {
         if command.program != "docker" || command.args.first().is_none_or(|a| a != "load") {
-            return Err(Error::failed(format!("the fake host cannot feed `{}`", command.line())));
+            return Err(Error::failed(format!(
+                "the fake host cannot feed `{}`",
+                command.line()
+            )));
         }
         self.program(Place::Load, command, true, |life, effect| {
             let mut archive = Vec::new();
@@ -455,10 +198,16 @@ impl Life {
         let (Some(name), Some(image), Some(kubeconfig)) =
             (option("--name"), option("--image"), option("--kubeconfig"))
         else {
-            return Err(Error::failed(format!("the fake kind does not know `{}`", command.line())));
+            return Err(Error::failed(format!(
+                "the fake kind does not know `{}`",
+                command.line()
+            )));
         };
         if words.get(..2) != Some(&["create", "cluster"]) {
-            return Err(Error::failed(format!("the fake kind does not know `{}`", command.line())));
+            return Err(Error::failed(format!(
+                "the fake kind does not know `{}`",
+                command.line()
+            )));
         }
         let config = option("--config").map(PathBuf::from);
         self.program(Place::Kind, command, true, |life, effect| {
@@ -471,12 +220,18 @@ impl Life {
                     stderr: format!("ERROR: failed to read {}", config.display()),
                 });
             }
-            let made = life.world.lock().kind_create(&name, &image, effect == Effect::Whole);
+            let made = life
+                .world
+                .lock()
+                .kind_create(&name, &image, effect == Effect::Whole);
             Ok(match made {
                 Ok(text) => {
                     if let Some(text) = text {
                         let path = PathBuf::from(kubeconfig);
-                        life.home.lock().files.insert(path, (text.into_bytes(), 0o600));
+                        life.home
+                            .lock()
+                            .files
+                            .insert(path, (text.into_bytes(), 0o600));
                     }
                     Output::default()
                 }
@@ -495,7 +250,9 @@ impl Life {
 impl Clusters for Life {
     async fn connect(&self, name: &str, kubeconfig: &str) -> Result<Cluster> {
         let Some(token) = world::token(kubeconfig) else {
-            return Err(Error::failed(format!("the kubeconfig of the {name} cannot be used")));
+            return Err(Error::failed(format!(
+                "the kubeconfig of the {name} cannot be used"
+            )));
         };
         let client = kube::Client::new(Gate::new(self.clone(), token), "default");
         Ok(Cluster::new(name, client))
@@ -520,7 +277,12 @@ impl Clock for Life {
 
 impl Files for Life {
     fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.home.lock().files.get(path).map(|(bytes, _)| bytes.clone()))
+        Ok(self
+            .home
+            .lock()
+            .files
+            .get(path)
+            .map(|(bytes, _)| bytes.clone()))
     }
 
     fn write(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
@@ -536,10 +298,16 @@ impl Files for Life {
 
     fn append(&self, path: &Path, at: u64, record: &[u8]) -> io::Result<()> {
         // What is recorded belongs to the trace: it must not differ from run to run.
-        let what = format!("append {}", String::from_utf8_lossy(&record[..record.len().min(200)]).trim_end());
+        let what = format!(
+            "append {}",
+            String::from_utf8_lossy(&record[..record.len().min(200)]).trim_end()
+        );
         self.io(&what, path, |home, effect| {
             home.need_folder(path)?;
-            let (bytes, _) = home.files.entry(path.to_owned()).or_insert((Vec::new(), 0o600));
+            let (bytes, _) = home
+                .files
+                .entry(path.to_owned())
+                .or_insert((Vec::new(), 0o600));
             bytes.truncate(at as usize);
             let part = match effect {
                 Effect::Whole => record.len(),
@@ -564,8 +332,12 @@ impl Files for Life {
 
     fn remove_folder(&self, path: &Path) -> io::Result<()> {
         self.io("remove folder", path, |home, effect| {
-            let mut inside: Vec<PathBuf> =
-                home.files.keys().filter(|p| p.starts_with(path)).cloned().collect();
+            let mut inside: Vec<PathBuf> = home
+                .files
+                .keys()
+                .filter(|p| p.starts_with(path))
+                .cloned()
+                .collect();
             if effect == Effect::Half {
                 inside.truncate(inside.len() / 2);
             } else {

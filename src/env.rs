@@ -35,6 +35,7 @@ pub const ALL: &[(&str, &str)] = &[
         "proxy of kind's machine and of the docker command; `mctl preflight` checks that it spares the cluster",
     ),
     ("HTTPS_PROXY", "the same for TLS"),
+    ("ALL_PROXY", "the same for everything"),
     ("NO_PROXY", "what the proxies are not asked for"),
 ];
 

@@ -18,14 +18,18 @@ pub struct Environment {
     pub mirror_has_all: bool,
     /// The bundle's profile.
     pub profile: Option<Profile>,
-    /// Node image as the container engine knows it (Docker provider).
-    pub node_image: String,
+    /// Where machines get their image from, without tag, when the bundle's images are in the engine (Docker provider); the tag
+    /// is the document's Kubernetes version. Empty: from where document, profile or provider say.
+    pub node_repository: String,
     /// Load-balancer image repository and tag as the engine knows them (Docker provider); empty: the provider's default.
     pub load_balancer_image: Option<ImageTag>,
     /// Reference of mctl's own image: `mctl.giantswarm.io/mctl:<tag>`.
     pub mctl_image: String,
     /// Address of the new cluster's API server, once it is known.
     pub control_plane_endpoint: Option<Endpoint>,
+    /// Range of the addresses that machines keep over restarts (Docker provider); none where the engine's network cannot
+    /// give any.
+    pub fixed_addresses: Option<String>,
     /// Path of the container engine's socket on the host (Docker provider).
     pub engine_socket: String,
 }
@@ -66,7 +70,6 @@ impl Environment {
         let fields = [
             ("caCertificate", &self.ca_certificate),
             ("mirror", &self.mirror),
-            ("nodeImage", &self.node_image),
             ("mctlImage", &self.mctl_image),
         ];
         let why = match fields.iter().find(|(_, value)| value.is_empty()) {
@@ -112,12 +115,15 @@ mod tests {
     #[test]
     fn later_outputs_win_and_unknown_ones_are_refused() {
         let outputs = [
-            json!({"nodeImage": "a", "mirror": "m:5000"}),
-            json!({"nodeImage": "b", "controlPlaneEndpoint": {"host": "h", "port": 6443}}),
+            json!({"nodeRepository": "a", "mirror": "m:5000"}),
+            json!({"nodeRepository": "b", "controlPlaneEndpoint": {"host": "h", "port": 6443}}),
         ];
         let environment = Environment::of(&outputs).unwrap();
         assert_eq!(
-            (environment.node_image.as_str(), environment.mirror.as_str()),
+            (
+                environment.node_repository.as_str(),
+                environment.mirror.as_str()
+            ),
             ("b", "m:5000")
         );
         assert_eq!(
@@ -132,7 +138,7 @@ mod tests {
     fn an_environment_without_its_parts_or_of_another_ca_is_refused() {
         let mut e = Environment::default();
         assert!(e.check("").is_err());
-        for field in ["caCertificate", "mirror", "nodeImage", "mctlImage"] {
+        for field in ["caCertificate", "mirror", "mctlImage"] {
             e.learn(&json!({field: "x"})).unwrap();
         }
         e.check("x\n").unwrap();

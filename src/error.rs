@@ -24,11 +24,43 @@ pub enum Kind {
     Differs,
     /// Stopped by the user; resumable.
     Interrupted,
+    /// The reader of standard output went away.
+    Closed,
     /// A bug in mctl.
     Internal,
 }
 
 impl Kind {
+    /// All of them, by exit code.
+    pub const ALL: [Self; 10] = [
+        Self::Failed,
+        Self::Usage,
+        Self::Preflight,
+        Self::Authentication,
+        Self::Stalled,
+        Self::Locked,
+        Self::Differs,
+        Self::Interrupted,
+        Self::Internal,
+        Self::Closed,
+    ];
+
+    /// In a few words, for the list of exit codes.
+    pub fn says(self) -> &'static str {
+        match self {
+            Self::Failed => "failed while working; the same command again goes on",
+            Self::Usage => "command line or document are wrong; nothing was changed",
+            Self::Preflight => "a check of host, engine or bundle failed; nothing was changed",
+            Self::Authentication => "credentials were refused",
+            Self::Stalled => "nothing moved within the limit; the same command again goes on",
+            Self::Locked => "another run is at work",
+            Self::Differs => "what was compared is not the same",
+            Self::Interrupted => "stopped on request; the same command again goes on",
+            Self::Internal => "a mistake in mctl",
+            Self::Closed => "the reader of standard output went away: what it got is not complete",
+        }
+    }
+
     /// Exit code of the process.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -41,6 +73,24 @@ impl Kind {
             Self::Differs => 7,
             Self::Interrupted => 8,
             Self::Internal => 70,
+            // What shells report of a program that SIGPIPE ended.
+            Self::Closed => 141,
+        }
+    }
+
+    /// What it means, for an error that knows no cause.
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Failed => "it failed while working, and nothing more is known",
+            Self::Usage => "the command line, or a file named there, is not as it should be",
+            Self::Preflight => "a check of this host or its surroundings failed",
+            Self::Authentication => "the credentials were refused",
+            Self::Stalled => "nothing moved within the limit",
+            Self::Locked => "another run is at work",
+            Self::Differs => "what was compared is not the same",
+            Self::Interrupted => "it was asked to stop",
+            Self::Closed => "the reader went away",
+            Self::Internal => "this is a mistake in mctl",
         }
     }
 }
@@ -116,6 +166,26 @@ impl Error {
         self
     }
 
+    /// Fills in what is missing, so that a user is shown all five: what happened, where, why, what to do next and what
+    /// state things are in. What was said where the error arose stays as it is.
+    #[must_use]
+    pub fn complete(mut self, about: &About) -> Self {
+        let d = &mut self.0;
+        d.place.get_or_insert_with(|| about.place.to_owned());
+        if d.causes.is_empty() && d.detail.is_none() {
+            d.causes.push(d.kind.meaning().to_owned());
+        }
+        d.state.get_or_insert_with(|| about.state.to_owned());
+        if d.fixes.is_empty() {
+            let fix = match d.kind {
+                Kind::Internal => "report it, with what `MCTL_LOG=debug` shows of it",
+                _ => about.fix,
+            };
+            d.fixes.push(fix.to_owned());
+        }
+        self
+    }
+
     /// Marks what passes by itself: nobody answered, or only for now not. Nothing follows from it about what was asked for.
     #[must_use]
     pub fn passing(mut self) -> Self {
@@ -155,6 +225,17 @@ impl Error {
         }
         s
     }
+}
+
+/// What a command says of every error that does not say it itself.
+#[derive(Clone, Copy, Debug)]
+pub struct About {
+    /// Where: the command.
+    pub place: &'static str,
+    /// What it leaves.
+    pub state: &'static str,
+    /// What to do.
+    pub fix: &'static str,
 }
 
 /// A chain of causes, outermost first.
@@ -233,5 +314,51 @@ pub trait Context<T> {
 impl<T, E: std::error::Error> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|e| Error::failed(what()).because(&e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABOUT: About = About {
+        place: "mctl plan",
+        state: "nothing was changed",
+        fix: "run it again",
+    };
+
+    #[test]
+    fn a_completed_error_says_all_five() {
+        for kind in Kind::ALL {
+            let said = Error::new(kind, "x").complete(&ABOUT).to_string();
+            for part in [
+                "x\n",
+                "  where: mctl plan",
+                "  why:   ",
+                "  state: nothing",
+                "  fix:   ",
+            ] {
+                assert!(said.contains(part), "{kind:?}: {said}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_said_stays() {
+        let error = Error::failed("x")
+            .at("here")
+            .because("so")
+            .fix("that")
+            .state("kept");
+        let before = error.to_string();
+        assert_eq!(error.complete(&ABOUT).to_string(), before);
+        let detailed = Error::failed("x")
+            .detail("lines")
+            .complete(&ABOUT)
+            .to_string();
+        assert!(
+            detailed.contains("lines") && !detailed.contains("why:"),
+            "{detailed}"
+        );
     }
 }

@@ -8,7 +8,11 @@ use crate::env;
 pub fn start(default: &str, json: bool) {
     let filter = env::get("MCTL_LOG").unwrap_or_else(|| default.to_owned());
     let filter = EnvFilter::try_new(&filter).unwrap_or_else(|_| EnvFilter::new(default));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Its complaint about a closed standard error would go to standard error, and end the thread.
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     // A second start, in tests, changes nothing.
     let _ = if json {
         builder.json().try_init()

@@ -57,6 +57,9 @@ impl fmt::Debug for Bundle {
     }
 }
 
+/// What helps with every bundle that cannot be used.
+const ANOTHER: &str = "carry the bundle over again, or name another with --bundle";
+
 impl Bundle {
     /// Opens a folder or tar file: reads the index and every manifest, checks that every blob they reach is there with its size (not the blobs' digests).
     pub fn open(path: &Path) -> Result<Self> {
@@ -76,8 +79,9 @@ impl Bundle {
                 Kind::Preflight,
                 format!("cannot use the bundle {}", path.display()),
             )
+            .at(path.display().to_string())
             .because(problem)
-            .fix("carry the bundle over again, or name another with --bundle")
+            .fix(ANOTHER)
         })?;
         Ok(Self(Arc::new(Inner {
             path: path.to_owned(),
@@ -120,11 +124,11 @@ impl Bundle {
             .read_all(MAX_PROFILE)
             .context(what)?;
         if !layer.digest.matches(&bytes) {
-            return Err(Error::new(Kind::Preflight, what()).because("it is altered"));
+            return Err(self.damaged(what()).because("it is altered"));
         }
         parse_profile(&bytes)
             .map(Some)
-            .map_err(|e| Error::new(Kind::Preflight, what()).because(e))
+            .map_err(|e| self.damaged(what()).because(e))
     }
 
     /// References of all images, sorted; artifacts such as the profile are left out.
@@ -193,11 +197,8 @@ impl Bundle {
     /// Content by digest, if the bundle holds it; manifests too.
     pub fn blob(&self, digest: &Digest) -> Result<Option<Blob>> {
         self.0.source.blob(digest).map_err(|problem| {
-            Error::failed(format!(
-                "cannot read {digest} of the bundle {}",
-                self.0.path.display()
-            ))
-            .because(problem)
+            self.damaged(format!("cannot read {digest} of the bundle"))
+                .because(problem)
         })
     }
 
@@ -207,12 +208,17 @@ impl Bundle {
         layout.manifests.contains_key(digest) || layout.blobs.contains_key(digest)
     }
 
+    /// An error of the bundle itself, with its place and what helps.
+    fn damaged(&self, what: impl Into<String>) -> Error {
+        Error::new(Kind::Preflight, what)
+            .at(self.0.path.display().to_string())
+            .fix(ANOTHER)
+    }
+
     fn required(&self, digest: &Digest) -> Result<Blob> {
         self.blob(digest)?.ok_or_else(|| {
-            Error::failed(format!(
-                "{digest} is gone from the bundle {}",
-                self.0.path.display()
-            ))
+            self.damaged("the bundle is not complete any more")
+                .because(format!("{digest} is gone"))
         })
     }
 
@@ -286,6 +292,7 @@ impl Bundle {
                 Kind::Preflight,
                 format!("the bundle {bundle} does not hold {reference}"),
             )
+            .at(bundle.to_string())
             .fix(format!("see what it holds: mctl bundle inspect {bundle}"))
         };
         let mut manifest = self.manifest(reference).ok_or_else(missing)?;

@@ -110,21 +110,32 @@ impl Catalog {
         }
     }
 
-    /// Image of the machines under its upstream name: the document's, the profile's, or the provider's for the version.
+    /// Image of the machines under its upstream name: the document's, the profile's, or the provider's; the latter two for the
+    /// document's version, whatever version the profile was made for.
     pub fn node_image(&self, document: &ManagementCluster) -> Result<String> {
         let docker = document.spec.provider.docker.as_ref();
+        if let Some(image) = docker.and_then(|d| d.node_image.clone()) {
+            return Ok(image);
+        }
+        let version = self.kubernetes_version(document)?;
         let profile = self.profile.as_ref();
-        let named = docker
-            .and_then(|d| d.node_image.clone())
-            .or_else(|| profile.and_then(|p| p.node_image.clone()));
-        match named {
-            Some(image) => Ok(image),
+        match profile.and_then(|p| p.node_image.as_deref()) {
+            Some(image) => Ok(of_version(image, &version)),
             None => {
-                let version = self.kubernetes_version(document)?;
                 let provider = self.provider(document)?;
                 Ok(provider.node_image.replace("{version}", &version))
             }
         }
+    }
+}
+
+/// The same image with this version as its tag.
+fn of_version(image: &str, version: &str) -> String {
+    let tagged = image.split('@').next().unwrap_or(image);
+    match tagged.rsplit_once(':') {
+        Some((_, tag)) if tag == version => image.to_owned(),
+        Some((repository, tag)) if !tag.contains('/') => format!("{repository}:{version}"),
+        _ => format!("{tagged}:{version}"),
     }
 }
 
@@ -179,5 +190,29 @@ impl Provider {
     /// Text of its `values.yaml`, if it has one: what its templates share.
     pub fn shared_values(&self) -> Option<assets::Bytes> {
         assets::provider(&format!("{}/values.yaml", self.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_follows_the_version() {
+        for (image, expected) in [
+            ("kindest/node:v1.36.3", "kindest/node:v1.36.3"),
+            (
+                "kindest/node:v1.36.3@sha256:abc",
+                "kindest/node:v1.36.3@sha256:abc",
+            ),
+            ("kindest/node:v1.36.1@sha256:abc", "kindest/node:v1.36.3"),
+            (
+                "host:5000/kindest/node:v1.35.0",
+                "host:5000/kindest/node:v1.36.3",
+            ),
+            ("host:5000/kindest/node", "host:5000/kindest/node:v1.36.3"),
+        ] {
+            assert_eq!(of_version(image, "v1.36.3"), expected);
+        }
     }
 }

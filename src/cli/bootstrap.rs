@@ -1,22 +1,24 @@
-//! `mctl bootstrap`: checks, lock, engine, report. A second call goes on where the first one stopped.
+//! `mctl bootstrap`: asks, has it done, shows it. A second call goes on where the first one stopped. Must not contain work.
 
 use std::{io::IsTerminal, sync::Arc};
 
 use tokio::sync::mpsc::unbounded_channel;
 use tokio_util::sync::CancellationToken;
 
-use super::input::{self, Input};
+use super::{
+    input::Input,
+    preflight,
+    verify::{Output::Json, show},
+};
 use crate::{
     Error, Kind, Result,
-    engine::{self, Alone, Outcome, Run, view::RunView},
+    engine::{self, Outcome, view::RunView},
     env,
-    ports::{Ports, docker::Docker, process::Processes},
-    preflight,
+    ownership::Ownership,
+    ports::{Ports, process::Processes},
+    preflight::counts,
     report::{self, printer, summary},
-    steps::{
-        self, Shared,
-        state::{Request, State},
-    },
+    session::bootstrap::{self, Begin, Wish},
 };
 
 /// Options.
@@ -40,82 +42,59 @@ pub struct Args {
 
 /// Runs the command.
 pub async fn run(args: Args) -> Result<()> {
-    let read = input::read(&args.input)?;
-    let name = read.document.cluster_name()?;
-    let state = State::at(&name)?;
-    let earlier = state.request()?;
-    let engine_address =
-        env::get("DOCKER_HOST").or_else(|| earlier.as_ref().and_then(|r| r.engine.clone()));
+    let read = args.input.prepare()?;
+    let question = format!(
+        "Create management cluster `{}` with Kubernetes {} in {} steps? [y/N] ",
+        read.plan.cluster,
+        read.plan.kubernetes_version,
+        read.plan.steps.len()
+    );
+    let name = read.name.clone();
     let ports = Ports::real();
-    let docker = Docker::new(ports.processes.clone(), engine_address.clone());
-    let run = earlier.as_ref().map_or_else(new_run, |r| r.run.clone());
-    preflight::check(&read, &docker, &state, earlier.as_ref()).await?;
-    let plan = match &args.until {
-        Some(step) => read.plan.until(step)?,
-        None => read.plan.clone(),
+    let wish = Wish {
+        read,
+        until: args.until.clone(),
+        shell: env::get("DOCKER_HOST"),
+        dry: args.dry_run,
     };
-    if args.dry_run {
-        printer::out(&format!(
-            "all checks pass; {} steps, Kubernetes {}; `mctl plan` shows them. Nothing was changed.",
-            plan.steps.len(),
-            plan.kubernetes_version
-        ));
-        return Ok(());
+    let ready = match bootstrap::begin(&ports, wish).await? {
+        Begin::Ready(ready) => ready,
+        Begin::Nothing(why) => {
+            printer::err(&why);
+            return Ok(());
+        }
+    };
+    if args.dry_run && args.output == report::Output::Json {
+        return show(
+            Json,
+            &preflight::Report::new(&name, ready.findings),
+            String::new,
+        );
     }
-    confirm(&args, &read, earlier.is_some())?;
+    preflight::tell_tight(&ready.findings);
+    if args.dry_run {
+        return printer::out(&format!(
+            "nothing stands in the way ({}); {} steps, Kubernetes {}; `mctl plan` shows them. Nothing was changed.",
+            counts(&ready.findings),
+            ready.plan.steps.len(),
+            ready.plan.kubernetes_version
+        ));
+    }
+    confirm(&args, &question, ready.resumes)?;
 
-    let _lock = state.lock()?;
-    let network_was_there = match earlier.as_ref().and_then(|r| r.network_was_there) {
-        Some(known) => known,
-        None => docker.inspect("network", "kind").await?.is_some(),
-    };
-    let request = Request {
-        document: read.document.clone(),
-        bundle: read.bundle.as_ref().map(|(path, _)| path.clone()),
-        run,
-        engine: engine_address,
-        network_was_there: Some(network_was_there),
-    };
-    state.set_request(&request)?;
-    let shared = Arc::new(Shared::new(
-        ports.clone(),
-        state.clone(),
-        request,
-        read.catalog,
-        read.plan.kubernetes_version.clone(),
-        read.bundle.map(|(_, b)| b),
-    ));
-    let journal = state.journal()?;
     let (events, received) = unbounded_channel();
     let view = report::spawn(args.output, received);
     let cancel = CancellationToken::new();
     let stop = on_signal(cancel.clone(), ports.processes.clone());
-    for (_, output) in &journal.history().outputs {
-        shared.learn(output)?;
-    }
-    let learned = shared.clone();
-    let run = Run {
-        plan: &plan,
-        steps: &steps::all(&plan, &shared),
-        // Of the whole plan: a part of it may end before the point of no return that an earlier run has passed.
-        behind: engine::behind(&read.plan, journal.history()),
-        owner: Arc::new(Alone),
-        clock: ports.clock.clone(),
-        learn: Arc::new(move |output| learned.learn(output)),
-    };
-    let outcome = run.go(journal, events, cancel).await;
+    let whole = args.until.is_none() || matches!(ready.owner, Ownership::Pivoted { .. });
+    let outcome = ready.run(events, cancel).await;
     stop.abort();
     let view = view.await.unwrap_or_default();
-    finish(&args, &name, outcome, &view)
-}
-
-fn new_run() -> String {
-    // Time is enough: one host, one lock per cluster.
-    format!("{:x}", jiff::Timestamp::now().as_second())
+    finish(&args, &name, whole, outcome?, &view)
 }
 
 /// Asks on a terminal; without one `--yes` is needed. Going on with an earlier run asks nothing.
-fn confirm(args: &Args, read: &input::Read, resumes: bool) -> Result<()> {
+fn confirm(args: &Args, question: &str, resumes: bool) -> Result<()> {
     if args.yes || resumes {
         return Ok(());
     }
@@ -127,23 +106,20 @@ fn confirm(args: &Args, read: &input::Read, resumes: bool) -> Result<()> {
         .fix("add --yes")
         .state("nothing was changed"));
     }
-    printer::err(&format!(
-        "Create management cluster `{}` with Kubernetes {} in {} steps? [y/N] ",
-        read.plan.cluster,
-        read.plan.kubernetes_version.clone(),
-        read.plan.steps.len()
-    ));
+    printer::err(question);
     let mut answer = String::new();
     let _ = std::io::stdin().read_line(&mut answer);
     if matches!(answer.trim(), "y" | "Y" | "yes") {
         Ok(())
     } else {
-        Err(Error::new(Kind::Interrupted, "not confirmed").state("nothing was changed"))
+        Err(Error::new(Kind::Interrupted, "not confirmed")
+            .fix("run it again and answer y, or add --yes")
+            .state("nothing was changed"))
     }
 }
 
 /// First SIGINT or SIGTERM stops cleanly, a second one at once.
-fn on_signal(
+pub(super) fn on_signal(
     cancel: CancellationToken,
     processes: Arc<dyn Processes>,
 ) -> tokio::task::JoinHandle<()> {
@@ -170,15 +146,15 @@ fn on_signal(
     })
 }
 
-fn finish(args: &Args, name: &str, outcome: Outcome, view: &RunView) -> Result<()> {
+fn finish(args: &Args, name: &str, whole: bool, outcome: Outcome, view: &RunView) -> Result<()> {
     let again = again(args);
     match outcome {
         Outcome::Success => {
             if args.output != report::Output::Json {
                 printer::err(&format!("\n{}", summary::durations(view)));
-                if args.until.is_none() {
+                if whole {
                     printer::err(&format!(
-                        "management cluster `{name}` manages itself.\n  mctl status {name}\n  mctl verify {name}\n  export KUBECONFIG=$(mctl kubeconfig {name} --path)\n  mctl destroy {name}"
+                        "`{name}` manages itself.\n  mctl status {name}\n  mctl verify {name}\n  export KUBECONFIG=$(mctl kubeconfig {name} --path)\n  mctl destroy {name}"
                     ));
                 }
             }
@@ -221,9 +197,5 @@ fn finish(args: &Args, name: &str, outcome: Outcome, view: &RunView) -> Result<(
 
 /// The command that goes on.
 fn again(args: &Args) -> String {
-    let mut line = format!("mctl bootstrap --config {}", args.input.config.display());
-    if let Some(bundle) = &args.input.bundle {
-        line.push_str(&format!(" --bundle {}", bundle.display()));
-    }
-    line
+    args.input.again("bootstrap")
 }

@@ -52,8 +52,7 @@ fn verify(bundle: &Bundle) -> Result<()> {
         bundle.path().display(),
         size(bytes),
         size(per_second(bytes, seconds)),
-    ));
-    Ok(())
+    ))
 }
 
 #[derive(Serialize)]

@@ -16,6 +16,5 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut super::Cli::command(), "mctl", &mut script);
-    printer::out_raw(&String::from_utf8_lossy(&script));
-    Ok(())
+    printer::out_raw(&String::from_utf8_lossy(&script))
 }

@@ -1,15 +1,13 @@
 //! `mctl config`: writes, checks and describes documents. Must not contain their rules.
 
-use std::{
-    io::{Read, Write},
-    path::{Path, PathBuf},
-};
+use std::{io::Write, path::PathBuf};
 
 use crate::{
     Error, Kind, Result,
     catalog::Catalog,
-    config::{self, ClusterName, ManagementCluster},
+    config::{self, ClusterName},
     error::Context,
+    prepare,
 };
 
 /// The document, a ManagementCluster in YAML
@@ -50,7 +48,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> Result<()> {
             full,
         } => init(name, provider, *full)?,
         Args::Validate { file } => {
-            let document = read(file, &Catalog::embedded()?)?;
+            let document = prepare::document(file, &Catalog::embedded()?)?;
             let name = document.cluster_name()?;
             format!("the document of management cluster {name} is valid\n")
         }
@@ -76,31 +74,4 @@ fn init(name: &ClusterName, provider: &str, full: bool) -> Result<String> {
             |error, p| error.because(p.what.as_str()).fix(p.fix.as_str()),
         )),
     }
-}
-
-/// Reads a document from a file, or from standard input if that is `-`, and checks it.
-pub fn read(file: &Path, catalog: &Catalog) -> Result<ManagementCluster> {
-    let (bytes, name) = if file == Path::new("-") {
-        (limited(std::io::stdin()), "standard input".to_owned())
-    } else {
-        let bytes = std::fs::File::open(file).and_then(limited);
-        (bytes, file.display().to_string())
-    };
-    let bytes = bytes.map_err(|e| {
-        Error::new(Kind::Usage, format!("cannot read {name}"))
-            .because(&e)
-            .fix("write a first document: mctl config init --name NAME > mc.yaml")
-            .state("nothing was changed")
-    })?;
-    let text = config::decode(bytes, &name)?;
-    Ok(config::load_for(&text, &name, &catalog.known())?)
-}
-
-/// What is more than a document may have is not read: it may never end.
-fn limited(reader: impl Read) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    reader
-        .take(config::MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }

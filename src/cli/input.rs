@@ -1,13 +1,10 @@
-//! Reads what several commands take: document, bundle, catalog. All problems at once, nothing changed.
+//! What several commands take: document and bundle. Must not read them itself.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::{
-    Error, Kind, Result,
-    bundle::Bundle,
-    catalog::Catalog,
-    config::ManagementCluster,
-    plan::{self, Plan},
+    Result,
+    prepare::{Inputs, Prepared, prepare},
 };
 
 /// Document and bundle on the command line.
@@ -21,80 +18,21 @@ pub struct Input {
     pub bundle: Option<PathBuf>,
 }
 
-/// What was read, checked against each other.
-#[derive(Debug)]
-pub struct Read {
-    /// The document.
-    pub document: ManagementCluster,
-    /// Bundle, if one was given, with its absolute path.
-    pub bundle: Option<(PathBuf, Bundle)>,
-    /// Catalog with the bundle's profile applied.
-    pub catalog: Catalog,
-    /// Plan.
-    pub plan: Plan,
-}
-
-/// Reads and checks everything; changes nothing.
-pub fn read(input: &Input) -> Result<Read> {
-    let catalog = Catalog::embedded()?;
-    let document = super::config::read(&input.config, &catalog)?;
-    let bundle = input.bundle.as_deref().map(open).transpose()?;
-    let profile = bundle
-        .as_ref()
-        .map(|(_, b)| b.profile())
-        .transpose()?
-        .flatten();
-    let catalog = match &profile {
-        Some(profile) => catalog.with_profile(profile)?,
-        None => catalog,
-    };
-    let plan = plan::bootstrap(&document, &catalog)?;
-    if let Some((path, bundle)) = &bundle {
-        complete(path, bundle, &plan)?;
+impl Input {
+    /// Reads and checks everything; changes nothing.
+    pub fn prepare(&self) -> Result<Prepared> {
+        prepare(Inputs {
+            config: &self.config,
+            bundle: self.bundle.as_deref(),
+        })
     }
-    Ok(Read {
-        document,
-        bundle,
-        catalog,
-        plan,
-    })
-}
 
-fn open(path: &Path) -> Result<(PathBuf, Bundle)> {
-    let absolute = path.canonicalize().map_err(|e| {
-        Error::new(
-            Kind::Usage,
-            format!("cannot open the bundle {}", path.display()),
-        )
-        .because(&e)
-        .state("nothing was changed")
-    })?;
-    let bundle = Bundle::open(&absolute).map_err(|e| e.state("nothing was changed"))?;
-    Ok((absolute, bundle))
-}
-
-/// Every image of the plan must be in the bundle, or nodes would wait for it for ever.
-fn complete(path: &Path, bundle: &Bundle, plan: &Plan) -> Result<()> {
-    let missing: Vec<&str> = plan
-        .images
-        .iter()
-        .map(String::as_str)
-        .filter(|i| bundle.image_id(i).is_err())
-        .collect();
-    if missing.is_empty() {
-        return Ok(());
+    /// These options again, for a command to paste.
+    pub fn again(&self, command: &str) -> String {
+        let mut line = format!("mctl {command} --config {}", self.config.display());
+        if let Some(bundle) = &self.bundle {
+            line.push_str(&format!(" --bundle {}", bundle.display()));
+        }
+        line
     }
-    Err(Error::new(
-        Kind::Preflight,
-        format!(
-            "the bundle lacks {} images that the plan needs",
-            missing.len()
-        ),
-    )
-    .at(path.display().to_string())
-    .because(missing.join(", "))
-    .fix(
-        "take a bundle made for this version of mctl, or switch the components off in the document",
-    )
-    .state("nothing was changed"))
 }

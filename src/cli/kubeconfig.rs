@@ -26,9 +26,8 @@ pub fn run(args: &Args) -> Result<()> {
             .state("nothing was changed")
     })?;
     if args.path {
-        printer::out(&state.file(MANAGEMENT).display().to_string());
+        printer::out(&state.file(MANAGEMENT).display().to_string())
     } else {
-        printer::out_raw(&text);
+        printer::out_raw(&text)
     }
-    Ok(())
 }

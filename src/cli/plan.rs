@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use super::{
-    input::{self, Input, Read},
+    input::Input,
     verify::{Output, show},
 };
-use crate::Result;
+use crate::{Result, prepare::Prepared};
 
 /// Options.
 #[derive(Debug, clap::Args)]
@@ -20,11 +20,11 @@ pub struct Args {
 
 /// Prints the plan.
 pub fn run(args: &Args) -> Result<()> {
-    let read = input::read(&args.input)?;
+    let read = args.input.prepare()?;
     show(args.output, &read.plan, || text(&read))
 }
 
-fn text(read: &Read) -> String {
+fn text(read: &Prepared) -> String {
     let plan = &read.plan;
     let mut out = format!(
         "management cluster {}, Kubernetes {}, provider {}\nplan {} by mctl {}\n\n",

@@ -113,13 +113,14 @@ async fn renew(args: &Serve, certificate: &ServingCertificate, mut served: (Stri
     }
 }
 
-fn stop_on_signals(shutdown: &CancellationToken) -> Result<()> {
+/// Cancels on SIGTERM or SIGINT.
+pub(super) fn stop_on_signals(shutdown: &CancellationToken) -> Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
         let mut signal = signal(kind).context(|| "cannot wait for signals".to_owned())?;
         let shutdown = shutdown.clone();
         tokio::spawn(async move {
             signal.recv().await;
-            tracing::info!("registry stops");
+            tracing::info!("asked to stop");
             shutdown.cancel();
         });
     }

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::verify::{Output, cluster, show};
+use super::verify::{Output, cluster, diagnosis, show};
 use crate::{
     Result,
     config::ClusterName,
     engine::journal::Journal,
+    launchpad::diagnosis::Diagnosis,
     report::bootstrap::Bootstrap,
     steps::state::State,
     verify::summary::{self, Summary},
@@ -40,6 +41,9 @@ struct Status {
     /// What the cluster tells; absent before the manager has its document.
     #[serde(skip_serializing_if = "Option::is_none")]
     management: Option<Summary>,
+    /// What the engine tells of its containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    containers: Option<Diagnosis>,
     /// Why the cluster tells nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     silent: Option<String>,
@@ -53,6 +57,9 @@ impl Status {
         }
         if let Some(summary) = &self.management {
             text.push_str(&summary.text());
+        }
+        if let Some(containers) = &self.containers {
+            text.push_str(&containers.text());
         }
         if let Some(why) = &self.silent {
             text.push_str(&format!("  the cluster itself tells nothing yet: {why}\n"));
@@ -75,12 +82,21 @@ pub async fn run(args: Args) -> Result<()> {
         Some(_) => None,
         None => Some(bootstrap(&State::open(&name)?)?),
     };
+    // An engine that does not answer is told of by what does not answer either.
+    let containers = diagnosis(&name, kubeconfig.is_some())
+        .await
+        .and_then(Result::ok);
     let finished = bootstrap.as_ref().is_none_or(|b| b.complete);
     let told = async { summary::summary(&cluster(&name, kubeconfig).await?, &name).await };
     let (management, silent) = match told.await {
         Ok(summary) => (Some(summary), None),
         // A finished cluster that does not answer is an error; before that it is a matter of course.
-        Err(e) if finished => return Err(e),
+        Err(e) if finished => {
+            return Err(match &containers {
+                Some(found) => found.explain(e),
+                None => e,
+            });
+        }
         Err(e) => (None, Some(e.line())),
     };
     let status = Status {
@@ -88,6 +104,7 @@ pub async fn run(args: Args) -> Result<()> {
         cluster: name,
         bootstrap,
         management,
+        containers,
         silent,
     };
     show(output, &status, || status.text())
@@ -101,12 +118,18 @@ fn bootstrap(state: &State) -> Result<Bootstrap> {
 fn list(output: Output) -> Result<()> {
     let mut all = Vec::new();
     for cluster in State::known()? {
+        // One that is damaged must not hide the others.
+        let (bootstrap, silent) = match State::open(&cluster).and_then(|s| bootstrap(&s)) {
+            Ok(bootstrap) => (Some(bootstrap), None),
+            Err(e) => (None, Some(e.line())),
+        };
         all.push(Status {
             version: 1,
-            bootstrap: Some(bootstrap(&State::open(&cluster)?)?),
+            bootstrap,
             cluster,
             management: None,
-            silent: None,
+            containers: None,
+            silent,
         });
     }
     show(output, &all, || {
@@ -114,7 +137,14 @@ fn list(output: Output) -> Result<()> {
             return "this host knows no management cluster; create one: mctl bootstrap --config FILE\n".into();
         }
         all.iter()
-            .filter_map(|s| Some(format!("{}: {}\n", s.cluster, s.bootstrap.as_ref()?.line())))
+            .map(|s| match (&s.bootstrap, &s.silent) {
+                (Some(bootstrap), _) => format!("{}: {}\n", s.cluster, bootstrap.line()),
+                (None, why) => format!(
+                    "{}: {}\n",
+                    s.cluster,
+                    why.as_deref().unwrap_or("nothing is known")
+                ),
+            })
             .collect()
     })
 }

@@ -1,18 +1,19 @@
 //! `mctl verify`: acceptance checks with evidence. Must not contain work.
 
-use std::{
-    io::{IsTerminal, Write},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
 use crate::{
     Error, Kind, Result,
     config::ClusterName,
     error::Context,
+    launchpad::{diagnosis::Diagnosis, power},
     ports::kubernetes::{Cluster, Progress},
-    steps::state::{MANAGEMENT, State},
-    verify,
+    report::printer,
+    steps::{
+        kubeconfig,
+        state::{MANAGEMENT, State},
+    },
+    verify::{self, Check},
 };
 
 /// Checks a management cluster and shows the evidence; changes nothing unless --active is given.
@@ -53,8 +54,14 @@ pub async fn run(args: Args) -> Result<()> {
         output,
         kubeconfig,
     } = args;
+    let diagnosis = diagnosis(&name, kubeconfig.is_some()).await;
+    let explained = |e: Error| match &diagnosis {
+        Some(Ok(d)) => d.explain(e),
+        Some(Err(silent)) => e.because(silent.line()),
+        None => e,
+    };
     let cluster = cluster(&name, kubeconfig).await?;
-    let document = verify::document(&cluster, &name).await?;
+    let document = verify::document(&cluster, &name).await.map_err(explained)?;
     let options = verify::Options {
         active,
         patience: Duration::from_secs(wait),
@@ -62,8 +69,8 @@ pub async fn run(args: Args) -> Result<()> {
     let progress = Lines {
         shown: output == Output::Human && std::io::stderr().is_terminal(),
     };
-    let report = tokio::select! {
-        report = verify::run(&cluster, &document, options, &progress) => report?,
+    let mut report = tokio::select! {
+        report = verify::run(&cluster, &document, options, &progress) => report.map_err(explained)?,
         _ = tokio::signal::ctrl_c() => {
             let error = Error::new(Kind::Interrupted, "the checks were stopped");
             if !active {
@@ -75,6 +82,11 @@ pub async fn run(args: Args) -> Result<()> {
             });
         }
     };
+    match &diagnosis {
+        Some(Ok(d)) => report.checks.push(d.check()),
+        Some(Err(silent)) => report.checks.push(Check::skip("containers", silent.line())),
+        None => {}
+    }
     show(output, &report, || report.text())?;
     if report.passed() {
         return Ok(());
@@ -91,11 +103,24 @@ pub async fn run(args: Args) -> Result<()> {
         )))
 }
 
+/// What the engine says of the cluster's containers; nothing where another kubeconfig was given: it may be anybody's.
+pub(super) async fn diagnosis(name: &ClusterName, elsewhere: bool) -> Option<Result<Diagnosis>> {
+    if elsewhere {
+        return None;
+    }
+    let state = State::open(name).ok()?;
+    let docker = super::power::engine(&state).ok()?;
+    Some(power::look(&docker, &state).await)
+}
+
 /// The cluster of this name, through the kubeconfig that was given or kept.
 pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> Result<Cluster> {
-    let file = match kubeconfig {
-        Some(file) => file,
-        None => State::open(name)?.file(MANAGEMENT),
+    let (file, kept) = match kubeconfig {
+        Some(file) => (file, None),
+        None => {
+            let state = State::open(name)?;
+            (state.file(MANAGEMENT), Some(state))
+        }
     };
     let text = std::fs::read_to_string(&file).map_err(|e| {
         Error::new(Kind::Usage, format!("there is no access to {name} yet"))
@@ -104,7 +129,13 @@ pub(super) async fn cluster(name: &ClusterName, kubeconfig: Option<PathBuf>) -> 
             .state("nothing was changed")
             .fix("run the bootstrap again: it goes on where it stopped")
     })?;
-    Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await
+    let cluster = Cluster::from_kubeconfig(format!("management cluster {name}"), &text).await?;
+    if let Some(state) = kept {
+        // Beside the work: nobody waits for it.
+        let cluster = cluster.clone();
+        tokio::spawn(async move { kubeconfig::follow(&state, &cluster).await });
+    }
+    Ok(cluster)
 }
 
 /// Writes a result to standard output.
@@ -119,20 +150,25 @@ pub(super) fn show(
             serde_json::to_string_pretty(value).context(|| "cannot form JSON".to_owned())? + "\n"
         }
     };
-    // A reader that went away wants no more.
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(())
+    printer::out_raw(&text)
 }
 
 /// Progress as lines on a terminal.
-struct Lines {
+pub(super) struct Lines {
     shown: bool,
+}
+
+impl Lines {
+    /// Shown everywhere.
+    pub(super) fn shown() -> Self {
+        Self { shown: true }
+    }
 }
 
 impl Progress for Lines {
     fn seen(&self, evidence: &str) {
         if self.shown {
-            let _ = writeln!(std::io::stderr(), "… {evidence}");
+            printer::err(&format!("… {evidence}"));
         }
     }
 }

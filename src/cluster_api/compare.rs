@@ -5,32 +5,49 @@ use std::collections::{BTreeMap, HashMap};
 use kube::core::{DynamicObject, ObjectMeta};
 use serde_json::Value;
 
-use super::object::{DELETE_FOR_MOVE, Object};
+use super::{
+    marks::{SOURCE_CLUSTER, SOURCE_UID},
+    object::{DELETE_FOR_MOVE, Object},
+};
 
-/// UID in the target and API version of owners, by UID in the source.
-#[derive(Clone, Debug, Default)]
-pub struct Identities(HashMap<String, (String, String)>);
+/// Who is who on both sides.
+#[derive(Clone, Debug)]
+pub struct Identities {
+    /// UID of the source cluster.
+    source: String,
+    /// UID in the target and API version, by UID in the source.
+    objects: HashMap<String, (String, String)>,
+}
 
 impl Identities {
+    /// Nobody yet; `source` is the UID of the source cluster.
+    pub fn new(source: &str) -> Self {
+        Self {
+            source: source.to_owned(),
+            objects: HashMap::new(),
+        }
+    }
+
     /// Adds one object.
     pub fn insert(&mut self, source: String, target: String, api_version: String) {
-        self.0.insert(source, (target, api_version));
+        self.objects.insert(source, (target, api_version));
     }
 
     /// UID in the target.
     pub fn target(&self, source: &str) -> Option<&str> {
-        self.0.get(source).map(|(uid, _)| uid.as_str())
+        self.objects.get(source).map(|(uid, _)| uid.as_str())
     }
 }
 
-/// The object as it is to be created: owner references with the target's UIDs, nothing that only the source's server knows.
+/// The object as it is to be created: owner references with the target's UIDs, marks that say where it comes from, nothing
+/// that only the source's server knows.
 /// `Err` is the name of an owner that is not in the target.
 pub fn desired(object: &Object, identities: &Identities) -> Result<DynamicObject, String> {
     let meta = &object.object.metadata;
     let mut owners = Vec::new();
     for owner in object.owners() {
         let (uid, api_version) = identities
-            .0
+            .objects
             .get(&owner.uid)
             .ok_or_else(|| format!("{} {}", owner.kind, owner.name))?;
         let mut owner = owner.clone();
@@ -41,13 +58,15 @@ pub fn desired(object: &Object, identities: &Identities) -> Result<DynamicObject
     }
     let mut annotations = meta.annotations.clone().unwrap_or_default();
     annotations.remove(DELETE_FOR_MOVE);
+    annotations.insert(SOURCE_UID.to_owned(), object.uid().to_owned());
+    annotations.insert(SOURCE_CLUSTER.to_owned(), identities.source.clone());
     Ok(DynamicObject {
         types: object.object.types.clone(),
         metadata: ObjectMeta {
             name: meta.name.clone(),
             namespace: meta.namespace.clone(),
             labels: meta.labels.clone(),
-            annotations: (!annotations.is_empty()).then_some(annotations),
+            annotations: Some(annotations),
             finalizers: meta.finalizers.clone().filter(|f| !f.is_empty()),
             owner_references: (!owners.is_empty()).then_some(owners),
             // No generateName: the server would turn "already exists" into a time-out.

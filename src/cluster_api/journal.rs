@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Error, Kind, Result,
+    error::Context,
     ports::{
         files::{Disk, Files},
         json_lines::{self, JsonLines},
+        kubernetes::Progress,
     },
 };
 
@@ -94,6 +96,12 @@ pub enum Record {
         /// All objects of the plan.
         objects: Vec<Planned>,
     },
+    /// The journal was made anew from the marks, and these copies had lost their originals already: they are kept whatever the
+    /// source holds.
+    Kept {
+        /// Which.
+        objects: Vec<Planned>,
+    },
     /// Objects stand in the target: source UID to target UID.
     Created {
         /// Pairs of source and target UID.
@@ -130,7 +138,7 @@ impl json_lines::Record for Record {
     fn damaged() -> Error {
         Error::new(Kind::Usage, "the journal of the move is damaged")
             .state("nothing was changed")
-            .fix("name another journal; a move that was under way is found by its marks on the Cluster objects")
+            .fix("set the file aside: a move that was under way is found by its marks on the objects")
     }
 
     fn refusal(&self) -> Option<Error> {
@@ -158,9 +166,32 @@ impl FileJournal {
         Self::open_in(Arc::new(Disk), path)
     }
 
-    /// Opens or makes it among other files.
+    /// [`Self::open`] with the file kept elsewhere.
     pub fn open_in(files: Arc<dyn Files>, path: &Path) -> Result<Self> {
         JsonLines::open_in(files, path).map(|lines| Self(Mutex::new(lines)))
+    }
+
+    /// Opens or makes the file; a damaged one is set aside first, for the marks on the objects tell what it told.
+    pub fn open_or_anew(
+        files: Arc<dyn Files>,
+        path: &Path,
+        progress: &dyn Progress,
+    ) -> Result<Self> {
+        match Self::open_in(files.clone(), path) {
+            Err(e) if e.what() == <Record as json_lines::Record>::damaged().what() => {
+                let aside = path.with_extension("damaged");
+                files
+                    .rename(path, &aside)
+                    .context(|| format!("cannot set {} aside", path.display()))?;
+                progress.seen(&format!(
+                    "{}; it is {} now, and the marks on the objects tell what it told",
+                    e.line(),
+                    aside.display()
+                ));
+                Self::open_in(files, path)
+            }
+            other => other,
+        }
     }
 }
 
@@ -187,6 +218,8 @@ pub(super) struct State {
     pub(super) planned: Vec<Planned>,
     /// Everything that this move may ever have created.
     pub(super) ever_planned: BTreeSet<Reference>,
+    /// Copies whose originals had gone when the journal was made anew.
+    pub(super) kept: Vec<Planned>,
     /// Target UIDs by source UID.
     pub(super) created: HashMap<String, String>,
     /// True after the point of no return.
@@ -228,6 +261,7 @@ impl State {
                     .extend(objects.iter().map(|p| p.object.clone()));
                 self.planned = objects;
             }
+            Record::Kept { objects } => self.kept = objects,
             Record::Created { uids } => self.created.extend(uids),
             Record::Committed => self.committed = true,
             Record::Deleted { .. } | Record::Unpaused => {}
@@ -273,6 +307,23 @@ mod tests {
             drop(journal);
             assert_eq!(FileJournal::open(&path).unwrap().load().len(), lines + 1);
         }
+    }
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_never_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("move.jsonl");
+        std::fs::write(&path, "nonsense\n").unwrap();
+        let journal = FileJournal::open_or_anew(Arc::new(Disk), &path, &()).unwrap();
+        assert!(journal.load().is_empty());
+        assert_eq!(
+            FileJournal::open_or_anew(Arc::new(Disk), &path, &())
+                .unwrap_err()
+                .kind(),
+            Kind::Locked
+        );
+        let aside = folder.path().join("move.damaged");
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), "nonsense\n");
     }
 
     #[test]

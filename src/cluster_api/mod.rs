@@ -7,8 +7,10 @@
 //! Must not know which clusters mctl itself made.
 
 pub mod compare;
+pub mod export;
 pub mod inventory;
 pub mod journal;
+pub mod marks;
 pub mod move_objects;
 pub mod object;
 pub mod plan;

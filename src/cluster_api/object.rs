@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, OwnerRe
 use kube::core::{DynamicObject, GroupVersionKind, TypeMeta};
 use serde_json::Value;
 
-use super::{journal::Reference, ready};
+use super::{journal::Reference, marks, ready};
 
 /// Group of the core types.
 pub const CORE: &str = "cluster.x-k8s.io";
@@ -20,8 +20,6 @@ pub const DELETE_FOR_MOVE: &str = "clusterctl.cluster.x-k8s.io/delete-for-move";
 pub const MOVE: &str = "clusterctl.cluster.x-k8s.io/move";
 /// Like [`MOVE`], with everything that it owns.
 pub const MOVE_HIERARCHY: &str = "clusterctl.cluster.x-k8s.io/move-hierarchy";
-/// Annotation on what a move has paused; its value is the UID of the target cluster. It tells a user's pause from a move's.
-pub const PAUSED_FOR_MOVE: &str = "mctl.giantswarm.io/paused-for-move";
 
 /// Where an object is, whatever its version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -166,8 +164,7 @@ impl Object {
 
     /// Paused, by field or annotation, whoever did it.
     pub fn is_paused(&self) -> bool {
-        self.object.data.pointer("/spec/paused") == Some(&Value::Bool(true))
-            || self.annotation(PAUSED).is_some()
+        marks::is_paused(&self.object)
     }
 
     /// Where it is.

@@ -4,14 +4,14 @@ use std::{fmt, net::Ipv4Addr};
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cidr {
+pub struct Cidr {
     first: u32,
     prefix: u32,
 }
 
 impl Cidr {
     /// Reads `10.0.0.0/8`; an address inside the range is accepted in place of the first one.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = text.split_once('/')?;
         let address: Ipv4Addr = address.parse().ok()?;
         let prefix: u32 = prefix.parse().ok().filter(|p| *p <= 32)?;
@@ -25,17 +25,42 @@ impl Cidr {
         u32::MAX.checked_shl(32 - prefix).unwrap_or(0)
     }
 
-    pub(super) fn prefix(self) -> u32 {
+    /// Its length in bits.
+    pub fn prefix(self) -> u32 {
         self.prefix
     }
 
-    pub(super) fn overlaps(self, other: Self) -> bool {
+    /// Its first address.
+    pub fn first(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.first)
+    }
+
+    /// Its last address.
+    pub fn last(self) -> Ipv4Addr {
+        Ipv4Addr::from(self.first | !Self::mask(self.prefix))
+    }
+
+    /// Whether an address is in it.
+    pub fn contains(self, address: Ipv4Addr) -> bool {
+        u32::from(address) & Self::mask(self.prefix) == self.first
+    }
+
+    /// Its lower and its upper half; none of a single address.
+    pub fn halves(self) -> Option<(Self, Self)> {
+        let prefix = self.prefix + 1;
+        let upper = 1_u32.checked_shl(32_u32.checked_sub(prefix)?)?;
+        let half = |first| Self { first, prefix };
+        Some((half(self.first), half(self.first | upper)))
+    }
+
+    /// Whether the two have an address in common.
+    pub fn overlaps(self, other: Self) -> bool {
         let mask = Self::mask(self.prefix.min(other.prefix));
         self.first & mask == other.first & mask
     }
 
     /// The same range one size up or down until `prefix` fits.
-    pub(super) fn with_prefix(self, prefix: u32) -> Self {
+    pub fn with_prefix(self, prefix: u32) -> Self {
         Self {
             first: self.first & Self::mask(prefix),
             prefix,
@@ -73,6 +98,19 @@ mod tests {
         ] {
             assert_eq!(Cidr::parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn halves_and_ends() {
+        let (lower, upper) = cidr("172.18.0.0/16").halves().expect("two");
+        assert_eq!(lower, cidr("172.18.0.0/17"));
+        assert_eq!(upper, cidr("172.18.128.0/17"));
+        assert_eq!(upper.first().to_string(), "172.18.128.0");
+        assert_eq!(upper.last().to_string(), "172.18.255.255");
+        assert!(upper.contains([172, 18, 200, 1].into()));
+        assert!(!upper.contains([172, 18, 1, 1].into()));
+        assert!(cidr("1.2.3.4/32").halves().is_none());
+        assert_eq!(cidr("0.0.0.0/0").last().to_string(), "255.255.255.255");
     }
 
     #[test]

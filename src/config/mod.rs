@@ -16,6 +16,7 @@ mod tree;
 mod types;
 mod validate;
 
+pub use cidr::Cidr;
 pub use emit::to_yaml;
 pub use load::{decode, load, load_for};
 pub use name::ClusterName;

@@ -151,6 +151,45 @@ pub fn behind(whole: &Plan, history: &History) -> BTreeSet<StepId> {
         .collect()
 }
 
+/// What two plans do differently; either may be a part of its whole. Who goes on with another plan would make half of each.
+pub fn difference(earlier: &Plan, now: &Plan) -> Vec<String> {
+    let mut found = Vec::new();
+    if earlier.kubernetes_version != now.kubernetes_version {
+        found.push(format!(
+            "Kubernetes was {}, would be {}",
+            earlier.kubernetes_version, now.kubernetes_version
+        ));
+    }
+    let without = |some: &[String], others: &[String]| -> Vec<String> {
+        some.iter()
+            .filter(|i| !others.contains(i))
+            .cloned()
+            .collect()
+    };
+    let gone = without(&earlier.images, &now.images);
+    let new = without(&now.images, &earlier.images);
+    for (word, images) in [("no longer", gone), ("new", new)] {
+        if let [first, rest @ ..] = images.as_slice() {
+            found.push(match rest.len() {
+                0 => format!("{word}: image {first}"),
+                n => format!("{word}: image {first} and {n} more"),
+            });
+        }
+    }
+    for step in &earlier.steps {
+        match now.steps.iter().find(|s| s.id == step.id) {
+            Some(other) if other.needs != step.needs => {
+                found.push(format!("step `{}` needs other steps", step.id));
+            }
+            Some(other) if other.components != step.components => {
+                found.push(format!("step `{}` brings other components", step.id));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::event::FORMAT;
@@ -233,6 +272,28 @@ mod tests {
             end("success"),
         ];
         assert!(all(&whole).unwrap().complete);
+    }
+
+    #[test]
+    fn plans_differ_by_what_they_do() {
+        let Body::RunStarted { plan, .. } = begin() else {
+            unreachable!()
+        };
+        // Who made it and from which text does not matter.
+        let mut same = plan.clone();
+        same.mctl = "9".into();
+        same.hash = "i".into();
+        assert!(difference(&plan, &same).is_empty());
+        assert!(difference(&plan, &plan.until("a").unwrap()).is_empty());
+        let mut other = plan.clone();
+        other.kubernetes_version = "w".into();
+        other.images = vec!["x:2".into()];
+        other.steps[1].components = vec!["new".into()];
+        let told = difference(&plan, &other).join("; ");
+        assert_eq!(
+            told,
+            "Kubernetes was v, would be w; new: image x:2; step `b` brings other components"
+        );
     }
 
     #[test]

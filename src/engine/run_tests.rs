@@ -391,3 +391,23 @@ async fn outputs_are_learned_as_soon_as_they_are_kept() {
     );
     assert_eq!(*world.learned.lock().unwrap(), kept);
 }
+
+#[tokio::test]
+async fn another_plan_than_the_begun_one_is_refused_with_the_difference() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("j");
+    let p = plan(&[("a", &[]), ("b", &["a"])]);
+    let world = Arc::new(World::default());
+    *world.fail.lock().unwrap() = Some("b".into());
+    go(&p, &world, &path, CancellationToken::new()).await;
+    let before = std::fs::read(&path).unwrap();
+    let mut other = p.clone();
+    other.images.push("example.io/new:1".into());
+    let outcome = go(&other, &world, &path, CancellationToken::new()).await;
+    let Outcome::Failed(_, e) = outcome else {
+        panic!("went on")
+    };
+    assert_eq!(e.kind(), Kind::Usage);
+    assert!(e.to_string().contains("new: image example.io/new:1"), "{e}");
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}

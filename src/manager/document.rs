@@ -38,22 +38,8 @@ pub fn decide(
     live: Option<&DynamicObject>,
     pools: &[DynamicObject],
 ) -> Decision {
-    let Some(live) = live else {
-        return Decision::Hold(
-            "NotMoved",
-            format!("there is no Cluster {cluster} here; its objects are not touched"),
-        );
-    };
-    if live.metadata.deletion_timestamp.is_some() {
-        return Decision::Hold("Deleting", format!("Cluster {cluster} is being deleted"));
-    }
-    let annotated = live
-        .metadata
-        .annotations
-        .as_ref()
-        .is_some_and(|a| a.contains_key("cluster.x-k8s.io/paused"));
-    if annotated || live.data.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true)) {
-        return Decision::Hold("Paused", format!("Cluster {cluster} is paused"));
+    if let Some((reason, why)) = hold(cluster, live) {
+        return Decision::Hold(reason, why);
     }
     let wanted: HashSet<String> = rendered
         .iter()
@@ -70,6 +56,29 @@ pub fn decide(
         apply: rendered.to_vec(),
         delete,
     }
+}
+
+/// Why nothing may be written now: reason (CamelCase) and words; `None` when the Cluster is here and free. Asked again before
+/// each write, because a move may begin at any time.
+pub fn hold(cluster: &str, live: Option<&DynamicObject>) -> Option<(&'static str, String)> {
+    let Some(live) = live else {
+        return Some((
+            "NotMoved",
+            format!("there is no Cluster {cluster} here; its objects are not touched"),
+        ));
+    };
+    if live.metadata.deletion_timestamp.is_some() {
+        return Some(("Deleting", format!("Cluster {cluster} is being deleted")));
+    }
+    let annotated = live
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|a| a.contains_key("cluster.x-k8s.io/paused"));
+    if annotated || live.data.pointer("/spec/paused") == Some(&serde_json::Value::Bool(true)) {
+        return Some(("Paused", format!("Cluster {cluster} is paused")));
+    }
+    None
 }
 
 fn is_ours(pool: &DynamicObject) -> bool {

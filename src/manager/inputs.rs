@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::{
     backoff::Steady,
+    in_force::There,
     kinds::{AUTHORITY, CONFIG_MAP, ENVIRONMENT, Known, MANAGEMENT_CLUSTER, SECRET},
 };
 use crate::{
@@ -31,6 +32,8 @@ pub struct Inputs {
     pub authority: Option<Arc<Authority>>,
     /// What cannot be read, by object.
     pub unreadable: Vec<(&'static str, String)>,
+    /// What was looked for and is not there.
+    absent: Vec<&'static str>,
 }
 
 impl Inputs {
@@ -64,6 +67,26 @@ impl Inputs {
         all
     }
 
+    /// Whether the document is there.
+    pub fn document_there(&self) -> There {
+        self.there(DOCUMENT, self.document.is_some())
+    }
+
+    /// Whether the environment is there.
+    pub fn environment_there(&self) -> There {
+        self.there(ENVIRONMENT, self.environment.is_some())
+    }
+
+    fn there(&self, key: &str, read: bool) -> There {
+        if self.absent.contains(&key) {
+            There::No
+        } else if read || self.unreadable.iter().any(|(k, _)| *k == key) {
+            There::Yes
+        } else {
+            There::Unknown
+        }
+    }
+
     fn set_readable(&mut self, key: &'static str, why: Option<String>) {
         self.unreadable.retain(|(k, _)| *k != key);
         if let Some(why) = why {
@@ -73,14 +96,18 @@ impl Inputs {
 
     /// Takes in one of the three objects, or that it is gone; returns whether anything that matters changed.
     fn take(&mut self, key: &'static str, object: Option<DynamicObject>) -> bool {
-        let before = self.unreadable.clone();
+        let before = (self.unreadable.clone(), self.absent.clone());
+        self.absent.retain(|k| *k != key);
+        if object.is_none() {
+            self.absent.push(key);
+        }
         let (changed, why) = match key {
             DOCUMENT => self.take_document(object),
             ENVIRONMENT => self.take_environment(object),
             _ => self.take_authority(object),
         };
         self.set_readable(key, why);
-        changed || self.unreadable != before
+        changed || (&self.unreadable, &self.absent) != (&before.0, &before.1)
     }
 
     fn take_document(&mut self, object: Option<DynamicObject>) -> (bool, Option<String>) {
@@ -240,6 +267,28 @@ mod tests {
         assert_eq!(inputs.missing("golem").len(), 1, "the last good one stays");
         assert!(inputs.take(DOCUMENT, None));
         assert!(inputs.missing("golem")[0].contains("does not exist"));
+    }
+
+    #[test]
+    fn absent_is_told_from_not_looked_for_and_from_unreadable() {
+        let mut inputs = Inputs::default();
+        assert_eq!(inputs.document_there(), There::Unknown);
+        assert!(inputs.take(DOCUMENT, None), "that it is absent is news");
+        assert!(!inputs.take(DOCUMENT, None));
+        assert_eq!(inputs.document_there(), There::No);
+        assert_eq!(inputs.environment_there(), There::Unknown);
+        let bad = object(json!({
+            "apiVersion": "mctl.giantswarm.io/v1alpha1", "kind": "ManagementCluster",
+            "metadata": {"name": "golem"}, "spec": {"controlPlane": "three"},
+        }));
+        inputs.take(DOCUMENT, bad);
+        assert_eq!(
+            inputs.document_there(),
+            There::Yes,
+            "unreadable is not gone"
+        );
+        inputs.take(DOCUMENT, document(1, 1, "Ready"));
+        assert_eq!(inputs.document_there(), There::Yes);
     }
 
     #[test]

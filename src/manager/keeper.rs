@@ -62,12 +62,31 @@ impl Keeper {
     /// Brings all objects to what is asked for: namespaces, then CRDs, then the rest. Goes on after a failure and tells the
     /// first; returns what had to be applied.
     pub async fn keep(&self, objects: &[DynamicObject]) -> Result<Vec<String>> {
+        self.keep_with(objects, None::<&fn() -> std::future::Ready<Result<()>>>)
+            .await
+    }
+
+    /// The same for objects that somebody may take away meanwhile: `may` is asked before each write, and an object that was
+    /// there a moment ago is only changed, never made anew.
+    pub async fn keep_while<F: Future<Output = Result<()>>>(
+        &self,
+        objects: &[DynamicObject],
+        may: &impl Fn() -> F,
+    ) -> Result<Vec<String>> {
+        self.keep_with(objects, Some(may)).await
+    }
+
+    async fn keep_with<F: Future<Output = Result<()>>>(
+        &self,
+        objects: &[DynamicObject],
+        may: Option<&impl Fn() -> F>,
+    ) -> Result<Vec<String>> {
         let mut changed = Vec::new();
         let mut failed: Option<(Error, usize)> = None;
         for rank in 0..3 {
             let group = objects.iter().filter(|o| rank_of(o) == rank);
             let results: Vec<Result<Option<String>>> = stream::iter(group)
-                .map(|o| self.keep_one(o))
+                .map(|o| self.keep_one(o, may))
                 .buffer_unordered(PARALLEL)
                 .collect()
                 .await;
@@ -85,7 +104,11 @@ impl Keeper {
         }
     }
 
-    async fn keep_one(&self, object: &DynamicObject) -> Result<Option<String>> {
+    async fn keep_one<F: Future<Output = Result<()>>>(
+        &self,
+        object: &DynamicObject,
+        may: Option<&impl Fn() -> F>,
+    ) -> Result<Option<String>> {
         let id = format!("{} {}", kind(object), key(object));
         let hash = hash(object);
         if let Some(known) = self.known(&id) {
@@ -101,13 +124,19 @@ impl Keeper {
         let live = self
             .look(object, &id, async |api, name| api.get_opt(name).await)
             .await?;
-        if let Some(live) = live
-            && holds(&live, object)
+        if let Some(live) = &live
+            && holds(live, object)
         {
             self.remember(&id, Good::of(hash, &live.metadata));
             return Ok(None);
         }
-        let applied = tokio::time::timeout(APPLY, self.cluster.apply(object, &()))
+        let mut asked = object.clone();
+        if let Some(may) = may {
+            may().await?;
+            // With a UID the API server refuses to make what is not there any more.
+            asked.metadata.uid = live.and_then(|l| l.metadata.uid);
+        }
+        let applied = tokio::time::timeout(APPLY, self.cluster.apply(&asked, &()))
             .await
             .map_err(|_| stalled("apply", &id, APPLY))??;
         self.remember(&id, Good::of(hash, &applied.metadata));
@@ -224,6 +253,39 @@ mod tests {
             "rules": [{"apiGroups": [""], "verbs": ["get"]}]});
         crate::catalog::template::merge(&mut v, &extra);
         serde_json::from_value(v).unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_after_a_move_began_and_nothing_is_made_anew() {
+        use crate::manager::fake::{Answer, cluster};
+        let live = json!({"apiVersion": "v1", "kind": "Secret", "metadata":
+            {"name": "s", "namespace": "n", "uid": "u1", "generation": 1}, "type": "old"});
+        let (cluster, seen) = cluster(move |method, path, body| match method {
+            "GET" if path.ends_with("/s") => Answer::Ok(live.clone()),
+            "GET" => Answer::missing("secrets"),
+            _ => Answer::Ok(body),
+        });
+        let secret = |name: &str| -> DynamicObject {
+            serde_json::from_value(json!({"apiVersion": "v1", "kind": "Secret",
+                "metadata": {"name": name, "namespace": "n"}, "type": "new"}))
+            .unwrap()
+        };
+        let keeper = Keeper::new(cluster);
+        let wanted = [secret("s"), secret("t")];
+        let refused = async || Err(Error::failed("the Cluster is paused"));
+        let told = keeper.keep_while(&wanted, &refused).await.unwrap_err();
+        assert!(told.line().contains("paused"), "{}", told.line());
+        assert!(seen.of("PATCH").is_empty());
+        let free = async || Ok(());
+        assert_eq!(keeper.keep_while(&wanted, &free).await.unwrap().len(), 2);
+        for (path, body) in seen.of("PATCH") {
+            let uid = if path.ends_with("/s") {
+                json!("u1")
+            } else {
+                json!(null)
+            };
+            assert_eq!(body["metadata"]["uid"], uid, "{path}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!                     lease ─▶ leader ─┬─ cluster: Cluster API objects
 //!                                      ├─ seed: Flux and what it hangs on
 //!                                      ├─ certificates of webhooks
+//!                                      ├─ what is in force, Alertmanager's token
 //!                                      ├─ repair: drift ─▶ Flux looks at once
 //!                                      └─ status, events
 //! ```
@@ -17,14 +18,20 @@ pub mod conditions;
 mod document;
 mod drift;
 mod events;
+#[cfg(test)]
+mod fake;
+pub mod in_force;
 mod inputs;
 mod keeper;
 pub mod kinds;
 mod leader;
-mod lease;
+mod leftovers;
 mod metrics;
+#[cfg(test)]
+mod planted;
 mod publish;
 mod relay;
+mod remember;
 mod rendering;
 mod repair;
 mod run;
@@ -32,6 +39,8 @@ mod server;
 mod shared;
 pub mod status;
 mod stores;
+mod token;
+mod told;
 
 pub use document::POOL_LABEL;
 pub use run::{Options, run, run_with};

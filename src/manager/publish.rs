@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     conditions::Finding,
+    in_force::{InForce, refusal},
     inputs::Inputs,
     rendering::{self, Refusal, Rendering},
     shared::{Published, Shared},
@@ -57,6 +58,13 @@ async fn next(shared: &Shared, store: &Store, inputs: &Inputs) -> Option<Publish
         published.verdict = Some(Finding::no(TYPE, "Invalid", told));
         return Some(published);
     }
+    let authority = inputs.authority.as_ref().map(|a| a.certificate.as_str());
+    if let Some(why) = refusal(&environment, authority) {
+        tracing::warn!("the environment is not acted upon: {why}");
+        published.verdict = Some(Finding::no(TYPE, "EnvironmentRefused", why));
+        return Some(published);
+    }
+    let in_force = InForce::of(&document, &environment);
     let begin = Instant::now();
     let rendered =
         tokio::task::spawn_blocking(move || rendering::render(&document, &environment)).await;
@@ -73,6 +81,7 @@ async fn next(shared: &Shared, store: &Store, inputs: &Inputs) -> Option<Publish
             tracing::info!(%digest, seconds = begin.elapsed().as_secs_f32(), "serving the platform");
             published.verdict = Some(Finding::yes(TYPE, "Valid", "the document is in force"));
             published.rendering = Some(Arc::new(rendering));
+            published.in_force = Some(Arc::new(in_force));
             published.digest = Some(digest);
         }
         Err(refusal) => {

@@ -4,7 +4,7 @@ use std::{net::IpAddr, time::Duration};
 
 use axum::{
     body::Bytes,
-    http::{HeaderMap, Method, Request, header},
+    http::{HeaderMap, HeaderValue, Method, Request, header},
 };
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::{
@@ -45,23 +45,36 @@ pub fn leader(shared: &Shared, headers: &HeaderMap) -> Option<String> {
 
 /// The leader's list.
 pub async fn list(leader: &str) -> Result<Vec<Received>, String> {
-    let body = call(leader, Method::GET, Bytes::new()).await?;
+    let body = call(leader, Method::GET, None, Bytes::new()).await?;
     serde_json::from_slice(&body).map_err(|e| e.to_string())
 }
 
-/// Passes a message on.
-pub async fn receive(leader: &str, message: Bytes) -> Result<(), String> {
-    call(leader, Method::POST, message).await.map(|_| ())
+/// Passes a message on, with what its sender showed.
+pub async fn receive(
+    leader: &str,
+    authorization: Option<&HeaderValue>,
+    message: Bytes,
+) -> Result<(), String> {
+    call(leader, Method::POST, authorization, message)
+        .await
+        .map(|_| ())
 }
 
-async fn call(leader: &str, method: Method, body: Bytes) -> Result<Bytes, String> {
-    let request = Request::builder()
+async fn call(
+    leader: &str,
+    method: Method,
+    authorization: Option<&HeaderValue>,
+    body: Bytes,
+) -> Result<Bytes, String> {
+    let mut request = Request::builder()
         .method(method)
         .uri(format!("http://{leader}/alerts"))
         .header(header::CONTENT_TYPE, "application/json")
-        .header(RELAYED, "1")
-        .body(Full::new(body))
-        .map_err(|e| e.to_string())?;
+        .header(RELAYED, "1");
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization.clone());
+    }
+    let request = request.body(Full::new(body)).map_err(|e| e.to_string())?;
     let client: Client<HttpConnector, Full<Bytes>> =
         Client::builder(TokioExecutor::new()).build_http();
     let work = async {

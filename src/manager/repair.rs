@@ -61,9 +61,7 @@ pub async fn repair(client: Client, shared: &Arc<Shared>, events: &Events) {
                             drift.what, drift.owner.kind.kind, drift.owner.name
                         );
                         let action = format!("Restore{}", drift.owner.name);
-                        events
-                            .publish(&document, false, &action, "DriftFound", note)
-                            .await;
+                        events.publish(&document, false, &action, "DriftFound", note);
                     }
                 }
             }

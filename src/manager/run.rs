@@ -17,15 +17,20 @@ use tokio_util::sync::CancellationToken;
 use super::{
     inputs::{self, Inputs},
     kinds::MANAGER,
-    leader,
-    lease::{Candidate, Timing},
-    publish, relay, server,
+    leader, publish, relay, server,
     shared::Shared,
+    token,
 };
 use crate::{
     Error, Result,
     error::Context,
-    ports::kubernetes::Cluster,
+    ports::{
+        clock::Wall,
+        kubernetes::{
+            Cluster,
+            lease::{Candidate, Timing},
+        },
+    },
     registry::{self, Store, charts},
 };
 
@@ -91,7 +96,13 @@ pub async fn run_with(
     let pod = hostname();
     let identity = relay::identity(&pod, address, port);
     let leases = Api::namespaced(client.clone(), &options.namespace);
-    let candidate = Candidate::new(leases, MANAGER, &identity, Timing::default());
+    let candidate = Candidate::new(
+        leases,
+        MANAGER,
+        &identity,
+        Timing::default(),
+        Arc::new(Wall),
+    );
     let inputs = watch::Sender::new(Inputs::default());
     let shared = Arc::new(Shared::new(
         &options.namespace,
@@ -124,6 +135,7 @@ pub async fn run_with(
                 inputs,
             ),
             publish::publish(&shared, &store),
+            token::follow(client.clone(), &shared),
         );
     };
     let election = async {

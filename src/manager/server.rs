@@ -50,7 +50,7 @@ async fn list(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response
     if let Some(leader) = relay::leader(&shared, &headers) {
         return match relay::list(&leader).await {
             Ok(all) => Json(all).into_response(),
-            Err(e) => unavailable(&e),
+            Err(e) => unavailable(&format!("the leading replica does not answer: {e}")),
         };
     }
     let all: Vec<Received> = shared.inbox.list(Timestamp::now());
@@ -58,15 +58,23 @@ async fn list(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response
 }
 
 async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    // Anybody in the cluster reaches this port; a forged heartbeat would hide that monitoring is dead.
+    let Some(token) = shared.token() else {
+        return unavailable("the token of Alertmanager is not known yet");
+    };
+    let authorization = headers.get(header::AUTHORIZATION);
+    if !authorization.is_some_and(|a| a.to_str().is_ok_and(|a| token.is(a))) {
+        return (StatusCode::UNAUTHORIZED, "Alertmanager's token is needed\n").into_response();
+    }
     let message: Message = match serde_json::from_slice(&body) {
         Ok(message) => message,
         Err(e) => return (StatusCode::BAD_REQUEST, format!("{e}\n")).into_response(),
     };
     if let Some(leader) = relay::leader(&shared, &headers) {
         // Alertmanager repeats what is refused.
-        return match relay::receive(&leader, body).await {
+        return match relay::receive(&leader, authorization, body).await {
             Ok(()) => StatusCode::OK.into_response(),
-            Err(e) => unavailable(&e),
+            Err(e) => unavailable(&format!("the leading replica does not answer: {e}")),
         };
     }
     shared.inbox.receive(&message, Timestamp::now());
@@ -76,7 +84,7 @@ async fn receive(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
 }
 
 fn unavailable(why: &str) -> Response {
-    let text = format!("the leading replica does not answer: {why}\n");
+    let text = format!("{why}\n");
     (StatusCode::SERVICE_UNAVAILABLE, [(RELAYED, "failed")], text).into_response()
 }
 

@@ -6,7 +6,7 @@ use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tower::ServiceExt;
 
 use super::*;
-use crate::manager::{conditions::Finding, inputs::Inputs, relay::identity};
+use crate::manager::{conditions::Finding, inputs::Inputs, relay::identity, token::Token};
 
 struct Replica {
     shared: Arc<Shared>,
@@ -35,15 +35,50 @@ fn replica(me: &str) -> Replica {
 }
 
 async fn send(shared: &Arc<Shared>, method: &str, path: &str, body: &str) -> (u16, String) {
+    send_as(shared, method, path, body, &format!("Bearer {TOKEN}")).await
+}
+
+async fn send_as(
+    shared: &Arc<Shared>,
+    method: &str,
+    path: &str,
+    body: &str,
+    authorization: &str,
+) -> (u16, String) {
     let request = Request::builder()
         .method(method)
         .uri(path)
+        .header(header::AUTHORIZATION, authorization)
         .body(Body::from(body.to_owned()))
         .unwrap();
     let answer = router(shared.clone()).oneshot(request).await.unwrap();
     let status = answer.status().as_u16();
     let bytes = answer.into_body().collect().await.unwrap().to_bytes();
     (status, String::from_utf8(bytes.to_vec()).unwrap())
+}
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn token() -> Option<Token> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let secret =
+        serde_json::json!({"metadata": {"name": "t"}, "data": {"token": STANDARD.encode(TOKEN)}});
+    Token::of(&serde_json::from_value(secret).unwrap())
+}
+
+#[tokio::test]
+async fn only_alertmanager_is_believed() {
+    let r = replica("a_127.0.0.1:1");
+    let (status, body) = send(&r.shared, "POST", "/alerts", WATCHDOG).await;
+    assert_eq!(status, 503, "Alertmanager must repeat it: {body}");
+    r.shared.set_token(token());
+    for bad in ["", "Bearer", "Bearer 0123", "Basic eDp5", TOKEN] {
+        let (status, _) = send_as(&r.shared, "POST", "/alerts", WATCHDOG, bad).await;
+        assert_eq!(status, 401, "{bad:?}");
+    }
+    assert!(r.shared.inbox.heartbeat().is_none());
+    assert_eq!(send(&r.shared, "POST", "/alerts", WATCHDOG).await.0, 200);
+    assert!(r.shared.inbox.heartbeat().is_some());
 }
 
 const WATCHDOG: &str =
@@ -78,6 +113,7 @@ async fn alerts_are_kept_by_the_leader_whoever_receives_them() {
     let other = replica("b_127.0.0.1:1");
     for r in [&leader, &other] {
         r.holder.send_replace(Some(name.clone()));
+        r.shared.set_token(token());
     }
     let app = router(leader.shared.clone());
     let server = tokio::spawn(async move { axum::serve(socket, app).await });

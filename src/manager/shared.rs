@@ -9,14 +9,14 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
 };
 
 use super::{
-    alerts::Inbox, conditions::Finding, inputs::Inputs, metrics::Metrics, rendering::Rendering,
+    alerts::Inbox, conditions::Finding, in_force::InForce, inputs::Inputs, metrics::Metrics,
+    rendering::Rendering, token::Token,
 };
 
 /// Without an answer of the API server for this long a replica is not ready.
@@ -27,6 +27,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 pub struct Published {
     /// The last good rendering.
     pub rendering: Option<Arc<Rendering>>,
+    /// What it was made of.
+    pub in_force: Option<Arc<InForce>>,
     /// Digest of the platform artifact being served.
     pub digest: Option<String>,
     /// What became of the document; absent before the first look.
@@ -39,8 +41,6 @@ pub struct Shared {
     pub namespace: String,
     /// Name of the cluster and its document.
     pub name: String,
-    /// When this process started.
-    pub started: Timestamp,
     /// Alerts received.
     pub inbox: Inbox,
     /// Metrics.
@@ -67,6 +67,7 @@ pub struct Shared {
     pub cluster: Notify,
     work: Mutex<BTreeMap<&'static str, Finding>>,
     acted: Mutex<Option<i64>>,
+    token: Mutex<Option<Token>>,
 }
 
 impl Shared {
@@ -82,7 +83,6 @@ impl Shared {
         Self {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            started: Timestamp::now(),
             inbox: Inbox::default(),
             metrics: Metrics::default(),
             inputs,
@@ -97,6 +97,7 @@ impl Shared {
             cluster: Notify::new(),
             work: Mutex::default(),
             acted: Mutex::default(),
+            token: Mutex::default(),
         }
     }
 
@@ -125,6 +126,25 @@ impl Shared {
             }
             self.look.notify_one();
         }
+    }
+
+    /// Forgets work that is not to be done any more.
+    pub fn forget(&self, name: &'static str) {
+        let mut work = self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        if work.remove(name).is_some() {
+            self.look.notify_one();
+        }
+    }
+
+    /// Notes the token that messages of Alertmanager carry, or that there is none.
+    pub fn set_token(&self, token: Option<Token>) {
+        *self.token.lock().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    /// The token that messages of Alertmanager must carry, once it is known.
+    pub fn token(&self) -> Option<Token> {
+        let token = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        token.clone()
     }
 
     /// What came of the last round of each work, by name.

@@ -52,8 +52,8 @@ pub struct Facts {
     pub pools: Option<Objects>,
     /// When the always-firing alert last came.
     pub heartbeat: Option<Timestamp>,
-    /// When this process started.
-    pub started: Timestamp,
+    /// Since when this process leads: alerts go to the leader alone.
+    pub since: Timestamp,
 }
 
 /// The status to write, and what changed for events.
@@ -323,7 +323,9 @@ fn was_true(before: &[Condition], type_: &str) -> bool {
 fn heartbeat(facts: &Facts, before: &[Condition], now: Timestamp) -> Finding {
     const TYPE: &str = "MonitoringHeartbeat";
     let age = |t: Timestamp| now.duration_since(t).as_secs();
-    match facts.heartbeat {
+    // What came long before this process led says nothing about today.
+    let heard = |t: &Timestamp| *t >= facts.since || age(*t) <= HEARTBEAT_LIMIT;
+    match facts.heartbeat.filter(heard) {
         Some(t) if age(t) <= HEARTBEAT_LIMIT => Finding::yes(
             TYPE,
             "Received",
@@ -334,13 +336,13 @@ fn heartbeat(facts: &Facts, before: &[Condition], now: Timestamp) -> Finding {
             "Silent",
             format!("the always-firing alert last came at {t}"),
         ),
-        // A manager that just started has not had the time to hear anything.
-        None if age(facts.started) <= HEARTBEAT_LIMIT && was_true(before, TYPE) => Finding::yes(
+        // One that has just begun to lead has not had the time to hear anything.
+        None if age(facts.since) <= HEARTBEAT_LIMIT && was_true(before, TYPE) => Finding::yes(
             TYPE,
             "Received",
             format!("the always-firing alert came within {HEARTBEAT_LIMIT} s"),
         ),
-        None if age(facts.started) <= HEARTBEAT_LIMIT => Finding::unknown(
+        None if age(facts.since) <= HEARTBEAT_LIMIT => Finding::unknown(
             TYPE,
             PROGRESSING,
             "the always-firing alert has not come yet",
@@ -348,10 +350,7 @@ fn heartbeat(facts: &Facts, before: &[Condition], now: Timestamp) -> Finding {
         None => Finding::no(
             TYPE,
             "Silent",
-            format!(
-                "the always-firing alert has not come since {}",
-                facts.started
-            ),
+            format!("the always-firing alert has not come since {}", facts.since),
         ),
     }
 }

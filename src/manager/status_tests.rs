@@ -83,7 +83,7 @@ fn good() -> Facts {
         control_planes: Some(vec![replicas("KubeadmControlPlane", "golem", 1, 1)]),
         pools: Some(vec![replicas("MachineDeployment", "golem-default", 1, 1)]),
         heartbeat: Some(time()),
-        started: time(),
+        since: time(),
     }
 }
 
@@ -215,6 +215,24 @@ fn a_silent_heartbeat_is_told_but_a_new_manager_gets_time() {
             .iter()
             .all(|c| c.type_ != "MonitoringHeartbeat")
     );
+}
+
+#[test]
+fn silence_counts_from_the_beginning_of_leadership() {
+    let mut d = document();
+    d.status = Some(compute(&d, &good(), time()).0);
+    let mut facts = good();
+    let minute = |n: i64| time() + jiff::SignedDuration::from_mins(n);
+    // A replica that has followed for an hour; the leader before it heard the heartbeat.
+    facts.since = minute(60);
+    for heartbeat in [None, Some(time())] {
+        facts.heartbeat = heartbeat;
+        let (status, transitions) = compute(&d, &facts, minute(61));
+        assert_eq!(get(&status, "MonitoringHeartbeat").status, "True");
+        assert!(transitions.is_empty(), "{transitions:?}");
+        let (status, _) = compute(&d, &facts, minute(66));
+        assert_eq!(get(&status, "MonitoringHeartbeat").reason, "Silent");
+    }
 }
 
 #[test]

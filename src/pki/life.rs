@@ -23,7 +23,7 @@ pub fn remaining_life(certificate: &str) -> Result<Duration> {
     ))
 }
 
-/// True when two thirds of its life are over.
+/// True when two thirds of its life are over, or when it is not valid yet: whoever signed it had a clock ahead of this one.
 pub fn due_for_renewal(certificate: &str) -> Result<bool> {
     due(certificate, now())
 }
@@ -33,7 +33,12 @@ fn due(certificate: &str, now: i64) -> Result<bool> {
     let parsed = parse(&pem)?;
     let from = parsed.validity().not_before.timestamp();
     let until = parsed.validity().not_after.timestamp();
-    Ok(now - from >= (until - from) / 3 * 2)
+    Ok(is_due(from, until, now))
+}
+
+/// The same of the seconds between which it is valid.
+pub fn is_due(from: i64, until: i64, now: i64) -> bool {
+    now < from || now - from >= (until - from) / 3 * 2
 }
 
 /// DNS names and IP addresses that it is for, sorted.
@@ -123,6 +128,19 @@ mod tests {
             );
         }
         assert!(!due_for_renewal(&leaf.certificate).unwrap());
+    }
+
+    #[test]
+    fn due_while_it_is_not_valid_yet() {
+        let leaf = Authority::new("test")
+            .unwrap()
+            .serving(&["a.example".to_owned()])
+            .unwrap();
+        // The clock jumped ahead, the leaf was signed, the clock came back.
+        for back in [600, DAY, 400 * DAY] {
+            assert!(due(&leaf.certificate, now() - back).unwrap(), "{back} s");
+        }
+        assert!(!due(&leaf.certificate, now() - 200).unwrap(), "back-dated");
     }
 
     #[test]

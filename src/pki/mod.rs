@@ -2,6 +2,7 @@
 
 mod life;
 mod secret;
+mod serving;
 
 use std::{
     fmt,
@@ -16,8 +17,9 @@ use zeroize::Zeroizing;
 
 use crate::{Error, Result, error::Context};
 
-pub use life::{due_for_renewal, names, remaining_life};
+pub use life::{due_for_renewal, is_due, names, remaining_life};
 pub use secret::{CertificateRequest, due, issue};
+pub use serving::serving_due;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Clocks of new machines are often a little behind.

@@ -47,7 +47,7 @@ pub fn due(
     }
     match due_for_renewal(&certificate) {
         Err(e) => Some(e.line()),
-        Ok(true) => Some("two thirds of its life are over".into()),
+        Ok(true) => Some("two thirds of its life are over, or it is not valid yet".into()),
         Ok(false) => None,
     }
 }

@@ -1,5 +1,7 @@
 //! The plan: which steps a bootstrap takes, in which order, with what they bring. Pure; must not talk to anything.
 
+pub mod removal;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};

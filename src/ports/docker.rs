@@ -1,6 +1,6 @@
 //! A Docker engine through its `docker` command (kind needs that command too). Must not know about clusters.
 
-use std::{collections::BTreeMap, io::Write, sync::Arc, time::Duration};
+use std::{io::Write, sync::Arc, time::Duration};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,7 +15,11 @@ const LOADING: Duration = Duration::from_secs(1200);
 /// How often a removal that another process began is looked at, four times a second.
 const REMOVAL_LOOKS: usize = 240;
 /// Label on everything that mctl makes in an engine; its value is the cluster's name.
-pub const LABEL: &str = "mctl.giantswarm.io/cluster";
+pub const LABEL: &str = "io.giantswarm.mctl/cluster";
+/// Label with the run that made it.
+pub const RUN_LABEL: &str = "io.giantswarm.mctl/run";
+/// Label with the SHA-256 digest of the cluster's CA certificate.
+pub const CA_LABEL: &str = "io.giantswarm.mctl/ca";
 
 /// An engine.
 #[derive(Clone)]
@@ -29,6 +33,9 @@ pub struct Docker {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Info {
+    /// What it calls itself; it stays the same over restarts.
+    #[serde(rename = "ID")]
+    pub id: String,
     /// Version of the engine, `26.1.5`.
     pub server_version: String,
     /// `name=rootless` and the like.
@@ -45,6 +52,27 @@ pub struct Info {
     pub os_type: String,
     /// Hardware, `x86_64`.
     pub architecture: String,
+}
+
+/// A container in a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Listed {
+    /// Name.
+    pub names: String,
+    /// `key=value`, separated by commas.
+    pub labels: String,
+    /// `running`, `exited`, `created`, …
+    pub state: String,
+}
+
+impl Listed {
+    /// Value of a label.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels
+            .split(',')
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix('='))
+    }
 }
 
 impl std::fmt::Debug for Docker {
@@ -71,12 +99,17 @@ impl Docker {
 
     /// Runs a command with this engine.
     pub async fn run_command(&self, command: Command) -> Result<Output> {
-        self.processes.run(&self.environment(command)).await
+        let ran = self.processes.run(&self.environment(command)).await;
+        // An engine that is slow may answer later.
+        ran.map_err(|e| match e.kind() {
+            Kind::Stalled => e.passing(),
+            _ => e,
+        })
     }
 
     async fn docker(&self, args: &[&str]) -> Result<String> {
         let command = Command::new("docker", args.iter().copied());
-        self.run_command(command.clone()).await?.success(&command)
+        answer(self.run_command(command.clone()).await?, &command)
     }
 
     /// What the engine says of itself; an error if none answers.
@@ -98,6 +131,38 @@ impl Docker {
         } else {
             Ok(info)
         }
+    }
+
+    /// Address of the engine that the command talks to by itself; `None` if it cannot be named in one word.
+    pub async fn address(&self) -> Result<Option<String>> {
+        let host = self
+            .docker(&[
+                "context",
+                "inspect",
+                "--format",
+                "{{.Endpoints.docker.Host}}",
+            ])
+            .await?;
+        Ok(Some(host.trim().to_owned()).filter(|h| h.starts_with("unix://")))
+    }
+
+    /// All containers, running or not.
+    pub async fn list(&self) -> Result<Vec<Listed>> {
+        let text = self
+            .docker(&["ps", "--all", "--no-trunc", "--format", "{{json .}}"])
+            .await?;
+        text.lines()
+            .filter(|line| !line.is_empty())
+            .map(|line| {
+                serde_json::from_str(line)
+                    .context(|| "the engine's list of containers cannot be read".into())
+            })
+            .collect()
+    }
+
+    /// A file in a running container.
+    pub async fn read_file(&self, container: &str, path: &str) -> Result<String> {
+        self.docker(&["exec", container, "cat", path]).await
     }
 
     /// Path of the engine's socket on its host.
@@ -127,10 +192,10 @@ impl Docker {
     pub async fn inspect(&self, kind: &str, name: &str) -> Result<Option<Value>> {
         let command = Command::new("docker", [kind, "inspect", name]);
         let out = self.run_command(command.clone()).await?;
-        if out.code != 0 && (out.stderr.contains("No such") || out.stderr.contains("not found")) {
+        if out.code != 0 && says_absent(&out.stderr) {
             return Ok(None);
         }
-        let text = out.success(&command)?;
+        let text = answer(out, &command)?;
         let all: Vec<Value> = serde_json::from_str(&text)
             .context(|| format!("the engine's answer about {kind} {name} cannot be read"))?;
         Ok(all.into_iter().next())
@@ -178,27 +243,62 @@ impl Docker {
             .collect())
     }
 
-    /// Makes a bridge network as kind would.
-    pub async fn create_network(
-        &self,
-        name: &str,
-        labels: &BTreeMap<String, String>,
-    ) -> Result<()> {
-        let mut args = vec![
-            "network".to_owned(),
-            "create".into(),
-            "--driver=bridge".into(),
-            "--opt=com.docker.network.bridge.enable_ip_masquerade=true".into(),
-        ];
-        args.extend(labels.iter().map(|(k, v)| format!("--label={k}={v}")));
-        args.push(name.to_owned());
+    /// Names of all objects of a kind (`container`, `network`), also of those that do not run.
+    pub async fn all(&self, kind: &str) -> Result<Vec<String>> {
+        let text = match kind {
+            "container" => self.docker(&["ps", "-a", "--format", "{{.Names}}"]).await?,
+            _ => self.docker(&[kind, "ls", "--format", "{{.Name}}"]).await?,
+        };
+        Ok(text
+            .lines()
+            .map(str::to_owned)
+            .filter(|l| !l.is_empty())
+            .collect())
+    }
+
+    /// Inspects objects; one that went away meanwhile is left out.
+    pub async fn inspect_all(&self, kind: &str, names: &[String]) -> Result<Vec<Value>> {
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let args = [kind, "inspect"]
+            .into_iter()
+            .chain(names.iter().map(String::as_str));
         let command = Command::new("docker", args);
-        let out = self.run_command(command.clone()).await?;
-        // Another process may have made it meanwhile; any network of that name serves.
-        if out.code != 0 && out.stderr.contains("already exists") {
+        let mut out = self.run_command(command.clone()).await?;
+        let gone = |l: &str| l.contains("No such") || l.contains("not found");
+        if out.code != 0 && out.stderr.lines().all(|l| l.trim().is_empty() || gone(l)) {
+            out.code = 0;
+        }
+        let text = out.success(&command)?;
+        serde_json::from_str(&text)
+            .context(|| format!("the engine's answer about its {kind}s cannot be read"))
+    }
+
+    /// Starts containers that were made before, all at once.
+    pub async fn start(&self, names: &[String]) -> Result<()> {
+        self.on_each("start", &[], names).await
+    }
+
+    /// Asks containers to end, all at once, and ends them after a while.
+    pub async fn stop(&self, names: &[String], patience: Duration) -> Result<()> {
+        let seconds = patience.as_secs().to_string();
+        self.on_each("stop", &["--time", &seconds], names).await
+    }
+
+    async fn on_each(&self, verb: &str, options: &[&str], names: &[String]) -> Result<()> {
+        if names.is_empty() {
             return Ok(());
         }
-        out.success(&command).map(drop)
+        let args = [verb]
+            .into_iter()
+            .chain(options.iter().copied())
+            .chain(names.iter().map(String::as_str));
+        let command = Command::new("docker", args);
+        self.run_command(command.clone())
+            .await?
+            .success(&command)
+            .map(drop)
     }
 
     /// Removes objects of a kind; gone already is fine. Containers go with their anonymous volumes.
@@ -215,13 +315,12 @@ impl Docker {
         let command = Command::new("docker", args).within(REMOVING);
         let out = self.run_command(command.clone()).await?;
         // "already in progress": another process began it, one that was killed in the middle too; the engine goes on.
-        let harmless = ["No such", "not found", "is already in progress"];
         let all_harmless = out
             .stderr
             .lines()
-            .all(|l| l.trim().is_empty() || harmless.iter().any(|h| l.contains(h)));
+            .all(|l| l.trim().is_empty() || says_absent(l) || l.contains("is already in progress"));
         if out.code == 0 || !all_harmless {
-            return out.success(&command).map(drop);
+            return answer(out, &command).map(drop);
         }
         for name in names {
             for _ in 0..REMOVAL_LOOKS {
@@ -269,5 +368,111 @@ impl Docker {
             .await?
             .success(&command)
             .map(drop)
+    }
+}
+
+/// True if an engine says that there is no such object. That the command does not find an engine or a context is another thing.
+fn says_absent(stderr: &str) -> bool {
+    let objects = ["container", "image", "object", "volume", "network"];
+    let low = stderr.to_lowercase();
+    objects
+        .iter()
+        .any(|o| low.contains(&format!("no such {o}")))
+        || low.contains("network ") && low.contains(" not found")
+}
+
+/// The output, or an error; a passing one where the engine cannot be reached, for it may be starting again.
+fn answer(out: Output, command: &Command) -> Result<String> {
+    let away = [
+        "Cannot connect to the Docker daemon",
+        "error during connect",
+        "connection refused",
+        "connection reset",
+        "i/o timeout",
+    ];
+    let is_away = away.iter().any(|a| out.stderr.contains(a));
+    out.success(command).map_err(|e| {
+        if is_away {
+            e.fix("see that the engine runs, then run the same command again")
+                .passing()
+        } else {
+            e
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::ports::process::Writer;
+
+    /// An engine that always says the same.
+    struct Says(&'static str);
+
+    #[async_trait]
+    impl Processes for Says {
+        async fn run(&self, _: &Command) -> Result<Output> {
+            Ok(Output {
+                code: 1,
+                stderr: self.0.into(),
+                ..Output::default()
+            })
+        }
+
+        async fn feed(&self, command: &Command, _: Writer) -> Result<Output> {
+            self.run(command).await
+        }
+
+        async fn settle(&self, _: &std::path::Path) -> Result<()> {
+            Ok(())
+        }
+
+        fn end_all(&self) {}
+    }
+
+    #[tokio::test]
+    async fn only_an_engine_can_say_that_something_is_not_there() {
+        for (said, absent, passing) in [
+            (
+                "Error response from daemon: No such container: x",
+                true,
+                false,
+            ),
+            ("Error: No such object: x", true, false),
+            (
+                "Error response from daemon: network x not found",
+                true,
+                false,
+            ),
+            (
+                "Error response from daemon: get x: no such volume",
+                true,
+                false,
+            ),
+            (
+                "Failed to initialize: unable to resolve docker endpoint: context \"x\": context not found",
+                false,
+                false,
+            ),
+            (
+                "error during connect: Get \"http://x\": dial tcp: lookup x: no such host",
+                false,
+                true,
+            ),
+            (
+                "Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?",
+                false,
+                true,
+            ),
+            ("permission denied", false, false),
+        ] {
+            let docker = Docker::new(Arc::new(Says(said)), None);
+            match docker.inspect("container", "x").await {
+                Ok(found) => assert!(absent && found.is_none(), "{said}"),
+                Err(e) => assert_eq!((false, passing), (absent, e.is_passing()), "{said}"),
+            }
+        }
     }
 }

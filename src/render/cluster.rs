@@ -49,11 +49,14 @@ pub(super) fn render(context: Context<'_>) -> Result<Vec<DynamicObject>> {
         .collect()
 }
 
-/// Image of the machines: as the engine knows it, else under its upstream name.
-fn node_image(context: Context<'_>) -> Result<String> {
-    match context.environment.node_image.as_str() {
+/// Image of the machines for the document's Kubernetes version: from the engine's own repository, else under its upstream name.
+pub(super) fn node_image(context: Context<'_>) -> Result<String> {
+    match context.environment.node_repository.as_str() {
         "" => context.catalog.node_image(context.document),
-        known => Ok(known.to_owned()),
+        repository => {
+            let version = context.catalog.kubernetes_version(context.document)?;
+            Ok(format!("{repository}:{version}"))
+        }
     }
 }
 

@@ -58,6 +58,11 @@ pub fn component(context: Context<'_>, component: &Component, target: Target) ->
     component::render(context, component, target)
 }
 
+/// Image of the document's machines.
+pub fn node_image(context: Context<'_>) -> Result<String> {
+    cluster::node_image(context)
+}
+
 /// Cluster API objects that describe the management cluster itself, in namespace [`ORGANIZATION_NAMESPACE`].
 pub fn cluster(context: Context<'_>) -> Result<Vec<DynamicObject>> {
     cluster::render(context)

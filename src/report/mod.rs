@@ -42,12 +42,21 @@ pub fn spawn(output: Output, events: UnboundedReceiver<Event>) -> JoinHandle<Run
     }
 }
 
+/// A reader that goes away does not end the run: it goes on without a view.
 async fn json(mut events: UnboundedReceiver<Event>) -> RunView {
     let mut view = RunView::default();
+    let mut shown = true;
     while let Some(event) = events.recv().await {
         view.apply(&event);
-        if let Ok(line) = serde_json::to_string(&event) {
-            printer::out(&line);
+        if let Ok(line) = serde_json::to_string(&event)
+            && shown
+            && let Err(e) = printer::out(&line)
+        {
+            shown = false;
+            printer::err(&format!(
+                "events are no longer shown: {}; the run goes on, and the journal has them all",
+                e.line()
+            ));
         }
     }
     view

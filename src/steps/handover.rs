@@ -7,6 +7,7 @@ use futures::future::try_join_all;
 use serde_json::json;
 
 use super::{
+    in_cluster::{Basis, Found},
     seed::{Set, object},
     shared::{STALL, Shared},
 };
@@ -34,8 +35,8 @@ const MARKER: &str = "mctl-applied-manager";
 pub struct Manager(pub Arc<Shared>);
 
 impl Manager {
-    fn set(&self) -> Result<Set> {
-        Set::render(&self.0, &[MANAGER.to_owned()], Target::Management)
+    fn set(basis: &Basis) -> Result<Set> {
+        Set::render(basis, &[MANAGER.to_owned()], Target::Management)
     }
 }
 
@@ -51,7 +52,8 @@ impl Step for Manager {
                 "the manager's environment is not there".into(),
             ));
         }
-        if !self.set()?.is_applied(management, MARKER).await? {
+        let basis = Basis::of(&self.0).await?;
+        if !basis.handed_over && !Self::set(&basis)?.is_applied(management, MARKER).await? {
             return Ok(Observation::Missing(
                 "the manager is not applied yet".into(),
             ));
@@ -61,6 +63,9 @@ impl Step for Manager {
             .await?
             .unwrap_or_default();
         Ok(match running(pods.first()) {
+            Ok(name) if basis.handed_over => Observation::done(format!(
+                "{name} runs; what the cluster itself says is in force"
+            )),
             Ok(name) => Observation::done(format!("{name} runs and waits for the document")),
             Err(why) => Observation::Missing(why),
         })
@@ -68,10 +73,10 @@ impl Step for Manager {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let management = self.0.management().await?;
+        // Refuses an environment that knows too little, or one of another authority, before anything is written.
+        let basis = Basis::of(&self.0).await?;
         let authority = self.0.state.authority()?;
-        let environment = self.0.environment();
-        environment.check(&authority.certificate)?;
-        let environment = serde_json::to_string_pretty(&environment).map_err(|e| {
+        let environment = serde_json::to_string_pretty(&basis.environment).map_err(|e| {
             Error::new(Kind::Internal, "the environment cannot be written").because(&e)
         })?;
         let beside = [
@@ -81,7 +86,7 @@ impl Step for Manager {
         ];
         let beside: Vec<_> = beside.into_iter().map(object).collect::<Result<_>>()?;
         management.apply_all(&beside, progress).await?;
-        self.set()?
+        Self::set(&basis)?
             .apply(management, &authority, MARKER, progress)
             .await?;
         // It gets ready only with the document; until then it is enough that it runs.
@@ -142,21 +147,24 @@ impl Step for Handover {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let management = self.0.management().await?;
-        let mut spec = self.0.request.document.spec.clone();
-        // The version is written down, so that another profile or catalog never changes it silently.
-        spec.kubernetes_version = Some(self.0.kubernetes_version.clone());
-        let value = json!({
-            "apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ManagementCluster",
-            "metadata": {"name": self.0.name(), "namespace": NAMESPACE},
-            "spec": spec,
-        });
-        // The document may be edited by people from now on: created once, never forced over their changes.
-        if management
-            .get(&MANAGEMENT_CLUSTER.gvk(), Some(NAMESPACE), self.0.name())
-            .await?
-            .is_none()
-        {
-            management.apply(&object(value)?, progress).await?;
+        let found = Found::read(management, self.0.name()).await?;
+        // The document may be edited by people from now on: created once, never put over their changes.
+        if found.document.is_none() {
+            let object = match &found.kept {
+                // It was deleted: it comes back as it last was, not as this run was once asked for.
+                Some(kept) => kept.document(NAMESPACE, self.0.name())?,
+                None => {
+                    let mut spec = self.0.request.document.spec.clone();
+                    // The version is written down, so that another profile or catalog never changes it silently.
+                    spec.kubernetes_version = Some(self.0.kubernetes_version.clone());
+                    object(json!({
+                        "apiVersion": format!("{GROUP}/v1alpha1"), "kind": "ManagementCluster",
+                        "metadata": {"name": self.0.name(), "namespace": NAMESPACE},
+                        "spec": spec,
+                    }))?
+                }
+            };
+            management.create(&object, progress).await?;
         }
         management
             .wait(
@@ -186,14 +194,15 @@ fn served(document: &kube::core::DynamicObject) -> Result<String, Pending> {
 pub struct Platform(pub Arc<Shared>);
 
 impl Platform {
-    /// What must be ready: one Kustomization per component besides the root.
-    fn kustomizations(&self) -> Vec<String> {
-        crate::plan::enabled(&self.0.request.document, &self.0.catalog)
+    /// What must be ready: one Kustomization per component of the document in force, besides the root.
+    async fn kustomizations(&self) -> Result<Vec<String>> {
+        let basis = Basis::of(&self.0).await?;
+        Ok(crate::plan::enabled(&basis.document, &basis.catalog)
             .into_iter()
             .filter(|c| c.clusters.contains(&Target::Management))
             .map(|c| c.name.clone())
             .chain(std::iter::once("platform".to_owned()))
-            .collect()
+            .collect())
     }
 }
 
@@ -201,7 +210,7 @@ impl Platform {
 impl Step for Platform {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let management = self.0.management().await?;
-        let names = self.kustomizations();
+        let names = self.kustomizations().await?;
         for name in &names {
             match management
                 .get(&KUSTOMIZATION.gvk(), Some(PLATFORM_FLUX), name)
@@ -238,7 +247,7 @@ impl Step for Platform {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let management = self.0.management().await?;
-        let names = self.kustomizations();
+        let names = self.kustomizations().await?;
         let board = Board::new(progress);
         let waits: Vec<_> = names.iter().map(|name| (name, board.slot())).collect();
         try_join_all(waits.into_iter().map(|(name, slot)| async move {
@@ -320,9 +329,11 @@ impl Verify {
             active: false,
             patience,
         };
+        // What people have changed meanwhile is what must be so.
+        let basis = Basis::of(&self.0).await?;
         verify::run(
             self.0.management().await?,
-            &self.0.request.document,
+            &basis.document,
             options,
             progress,
         )

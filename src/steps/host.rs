@@ -3,21 +3,26 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::shared::{REGISTRY_PORT, Shared};
 use crate::{
-    Error, GROUP, Result,
+    Error, GROUP, Kind, Result,
     bundle::Bundle,
+    config::Cidr,
     engine::{Observation, Proof, Step},
     environment::ImageTag,
+    error::Context,
+    launchpad::{
+        NETWORK, bundle, network,
+        registry::{self, Recipe},
+    },
     ports::{
         docker::LABEL,
         files::{Files, Told},
@@ -26,11 +31,6 @@ use crate::{
     registry::own_image::OwnImage as Image,
 };
 
-/// Label that holds a digest of how a container was started.
-const RECIPE: &str = "mctl.giantswarm.io/recipe";
-/// The network of kind and of Cluster API's Docker provider.
-pub const NETWORK: &str = "kind";
-
 /// Docker network `kind`.
 pub struct Network(pub Arc<Shared>);
 
@@ -38,14 +38,25 @@ pub struct Network(pub Arc<Shared>);
 impl Step for Network {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         Ok(match self.0.docker.inspect("network", NETWORK).await? {
-            Some(_) => Observation::done(format!("network {NETWORK} is there")),
+            Some(network) => Observation::done(network::evidence(&network)),
             None => Observation::Missing(format!("no network {NETWORK}")),
         })
     }
 
     async fn apply(&self, _: &dyn Progress) -> Result<()> {
         let labels = BTreeMap::from([(LABEL.to_owned(), self.0.name().to_owned())]);
-        self.0.docker.create_network(NETWORK, &labels).await
+        let ranges = &self.0.request.document.spec.network;
+        let used = [&ranges.pod_cidr, &ranges.service_cidr];
+        let mut used: Vec<Cidr> = used.iter().filter_map(|r| Cidr::parse(r)).collect();
+        let routes = self.0.ports.network.routes();
+        let routes = routes.context(|| "the host's routes cannot be read".into())?;
+        used.extend(
+            routes
+                .iter()
+                .filter(|r| r.prefix > 0)
+                .filter_map(|r| Cidr::parse(&format!("{}/{}", r.network, r.prefix))),
+        );
+        network::make(&self.0.docker, &labels, used).await
     }
 }
 
@@ -88,84 +99,10 @@ impl Step for OwnImage {
 pub struct Registry(pub Arc<Shared>);
 
 impl Registry {
-    fn folder(&self) -> PathBuf {
-        self.0.state.file("registry")
-    }
-
-    fn has_certificate(&self) -> bool {
-        let files = self.0.state.files();
-        ["tls.crt", "tls.key"]
-            .iter()
-            .all(|file| files.exists(&self.folder().join(file)))
-    }
-
-    /// Writes certificate and key unless they are there.
-    fn certify(&self) -> Result<()> {
+    fn recipe(&self) -> Result<Recipe> {
         let shared = &self.0;
-        let files = shared.state.files();
-        files.private(&self.folder())?;
-        if self.has_certificate() {
-            return Ok(());
-        }
-        // The manager in the cluster cannot reach the host, so nobody could renew it.
-        let leaf = shared
-            .state
-            .authority()?
-            .serving_for_life(std::slice::from_ref(&shared.registry_name()))?;
-        files.keep(&self.folder().join("tls.key"), leaf.key.as_bytes())?;
-        files.keep_as(
-            &self.folder().join("tls.crt"),
-            leaf.certificate.as_bytes(),
-            0o644,
-        )
-    }
-
-    /// How the container is to be started.
-    fn arguments(&self) -> Vec<String> {
-        let shared = &self.0;
-        let name = shared.registry_name();
-        let folder = self.folder();
-        let environment = shared.environment();
-        let tag = environment
-            .mctl_image
-            .rsplit(':')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        let mut args: Vec<String> = vec![
-            format!("--name={name}"),
-            format!("--hostname={name}"),
-            format!("--network={NETWORK}"),
-            format!("--label={LABEL}={}", shared.name()),
-            "--restart=unless-stopped".into(),
-            "--read-only".into(),
-            "--cap-drop=ALL".into(),
-            "--cap-add=DAC_READ_SEARCH".into(),
-            "--user=0:0".into(),
-            format!("--volume={}:/registry:ro", folder.display()),
-        ];
-        if let Some(bundle) = &shared.request.bundle {
-            args.push(format!("--volume={}:/bundle:ro", bundle.display()));
-        }
-        args.push(format!("{}/mctl:{tag}", shared.image_repository()));
-        args.extend(
-            [
-                "registry",
-                "serve",
-                "--certificate",
-                "/registry/tls.crt",
-                "--key",
-                "/registry/tls.key",
-            ]
-            .map(str::to_owned),
-        );
-        args.extend(["--listen".to_owned(), format!("0.0.0.0:{REGISTRY_PORT}")]);
-        if shared.request.bundle.is_some() {
-            args.extend(["--bundle".to_owned(), "/bundle".to_owned()]);
-        }
-        let recipe = hex::encode(&Sha256::digest(args.join("\n"))[..8]);
-        args.insert(0, format!("--label={RECIPE}={recipe}"));
-        args
+        let image = registry::image_name(shared.name(), &shared.environment().mctl_image);
+        Recipe::of(&shared.state, &shared.request, image)
     }
 }
 
@@ -176,25 +113,14 @@ impl Step for Registry {
         let Some(found) = self.0.docker.inspect("container", &name).await? else {
             return Ok(Observation::Missing(format!("no container {name}")));
         };
+        let recipe = self.recipe()?;
+        recipe.is_mine(&found)?;
         let Some(authority) = self.0.state.authority_if_any()? else {
             return Ok(Observation::Missing("the cluster has no CA yet".into()));
         };
-        if !self.has_certificate() {
-            return Ok(Observation::Missing(
-                "the registry has no certificate yet".into(),
-            ));
-        }
-        let wanted = self.arguments().remove(0);
-        let label = format!(
-            "--label={RECIPE}={}",
-            found["Config"]["Labels"][RECIPE]
-                .as_str()
-                .unwrap_or_default()
-        );
-        if label != wanted {
-            return Ok(Observation::Missing(format!(
-                "container {name} was started in another way"
-            )));
+        let due = registry::certificate_due(&self.0.state, &authority.certificate)?;
+        if let Some(why) = due.or_else(|| recipe.differs(&found)) {
+            return Ok(Observation::Missing(why));
         }
         if found["State"]["Running"] != true {
             return Ok(Observation::Missing(format!(
@@ -213,26 +139,38 @@ impl Step for Registry {
                 "container {name} does not answer at {address}"
             )));
         }
+        let fixed = registry::fixed(&found, network::look(&self.0.docker).await?.as_ref());
+        let lasting = match &fixed {
+            Some(fixed) => format!("machines have addresses of their own, from {fixed}"),
+            None => format!(
+                "network {NETWORK} gives no addresses that last: the cluster will not survive a restart of the engine"
+            ),
+        };
         let output = json!({
             "caCertificate": authority.certificate,
             "mirror": format!("{name}:{REGISTRY_PORT}"),
             "mirrorHasAll": self.0.bundle.is_some(),
             "profile": self.0.catalog.profile,
+            "fixedAddresses": fixed,
         });
         Ok(Observation::Done(Proof::with(
-            format!("{name}:{REGISTRY_PORT} answers"),
+            format!("{name}:{REGISTRY_PORT} answers; {lasting}"),
             output,
         )))
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let name = self.0.registry_name();
-        self.0
-            .docker
-            .remove("container", std::slice::from_ref(&name))
-            .await?;
-        self.certify()?;
-        self.0.docker.run_container(self.arguments()).await?;
+        if let Some(source) = self.0.request.bundle.clone() {
+            progress.seen("keeping the bundle for the cluster");
+            let state = self.0.state.folder.clone();
+            let owned = tokio::task::spawn_blocking(move || bundle::own(&state, &source)).await;
+            owned.map_err(|e| {
+                Error::new(Kind::Internal, "keeping the bundle ended abnormally").because(&e)
+            })??;
+        }
+        registry::certify(&self.0.state)?;
+        self.recipe()?.run(&self.0.docker, progress).await?;
         let wait = Wait {
             what: "the registry container",
             stall: Duration::from_secs(30),
@@ -278,9 +216,8 @@ impl NodeImage {
     fn load(&self) -> Result<Load> {
         let shared = &self.0;
         let from = shared.catalog.node_image(&shared.request.document)?;
-        let repository = shared.image_repository();
         Ok(Load {
-            to: format!("{repository}/node:{}", shared.kubernetes_version),
+            to: format!("{}:{}", node_repository(shared), shared.kubernetes_version),
             from,
         })
     }
@@ -298,6 +235,11 @@ impl LoadBalancerImage {
             }
         }))
     }
+}
+
+/// Where a bundle's node image is in the engine; its tag is the Kubernetes version.
+fn node_repository(shared: &Shared) -> String {
+    format!("{}/node", shared.image_repository())
 }
 
 /// Whether the engine has exactly this image under this name.
@@ -329,13 +271,12 @@ async fn load(shared: &Shared, bundle: &Bundle, load: Load, progress: &dyn Progr
 impl Step for NodeImage {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let load = self.load()?;
-        let (image, evidence) = match &self.0.bundle {
+        let (repository, evidence) = match &self.0.bundle {
             // kind and Cluster API pull what is missing themselves.
-            None => (
-                load.from.clone(),
-                format!("{} from its registry", load.from),
-            ),
-            Some(bundle) if has(&self.0, bundle, &load).await? => (load.to.clone(), load.to),
+            None => (String::new(), format!("{} from its registry", load.from)),
+            Some(bundle) if has(&self.0, bundle, &load).await? => {
+                (node_repository(&self.0), load.to)
+            }
             Some(_) => {
                 let why = format!("{} is not in the engine", load.from);
                 return Ok(Observation::Missing(why));
@@ -343,7 +284,7 @@ impl Step for NodeImage {
         };
         Ok(Observation::Done(Proof::with(
             evidence,
-            json!({"nodeImage": image}),
+            json!({"nodeRepository": repository}),
         )))
     }
 

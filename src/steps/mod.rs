@@ -3,7 +3,10 @@
 mod cluster;
 mod handover;
 mod host;
+mod in_cluster;
+pub mod kubeconfig;
 mod pivot;
+pub mod removal;
 mod seed;
 mod shared;
 pub mod state;
@@ -16,7 +19,7 @@ use crate::{
     plan::{Plan, StepId, id},
 };
 
-pub use shared::Shared;
+pub use shared::{REGISTRY_PORT, Shared};
 pub use temporary::{NODE_CONTAINER_LABEL, unpack_kind};
 
 /// Implements every step of the plan; `None` for one that has no implementation.

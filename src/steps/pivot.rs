@@ -3,18 +3,35 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde_json::Value;
 
-use super::shared::Shared;
+use super::{shared::Shared, temporary::TemporaryCluster};
 use crate::{
     Error, Result,
-    cluster_api::{journal::FileJournal, move_objects},
+    cluster_api::{
+        export::FileExports,
+        journal::FileJournal,
+        marks,
+        move_objects::{self, Order},
+    },
     engine::{Observation, Proof, Step},
-    ports::kubernetes::{Progress, kinds::CLUSTER, met, names::ORGANIZATION},
+    error::Context,
+    ports::kubernetes::{Cluster, Progress, kinds::CLUSTER, met, names::ORGANIZATION},
 };
 
 /// See the module.
 pub struct Pivot(pub Arc<Shared>);
+
+impl Pivot {
+    /// The temporary cluster; `None` only when the engine itself says that none of its containers is left. An engine that does
+    /// not answer says nothing, and a container that is stopped may be started again.
+    async fn source(&self) -> Result<Option<&Cluster>> {
+        let containers = TemporaryCluster(self.0.clone()).containers().await?;
+        if containers.is_empty() {
+            return Ok(None);
+        }
+        self.0.temporary().await.map(Some)
+    }
+}
 
 #[async_trait]
 impl Step for Pivot {
@@ -31,18 +48,21 @@ impl Step for Pivot {
                 "Cluster {name} is not in the new cluster"
             )));
         };
-        if target.data.pointer("/spec/paused").and_then(Value::as_bool) == Some(true) {
+        // A pause alone may be a person's; that one stays.
+        if marks::is_moving(&target) {
             return Ok(Observation::Missing(format!(
-                "Cluster {name} is still paused in the new cluster"
+                "Cluster {name} is still marked as moving in the new cluster"
             )));
         }
-        let source = self
-            .0
-            .temporary()
-            .await?
-            .list(&CLUSTER.gvk(), Some(ORGANIZATION), None)
-            .await?;
-        Ok(match source.unwrap_or_default().len() {
+        let left = match self.source().await? {
+            Some(source) => {
+                let kind = CLUSTER.gvk();
+                let left = source.list(&kind, Some(ORGANIZATION), None).await?;
+                left.unwrap_or_default().len()
+            }
+            None => 0,
+        };
+        Ok(match left {
             0 => Observation::done(format!("Cluster {name} is managed by itself")),
             n => Observation::Missing(format!(
                 "{n} Cluster objects are still in the temporary cluster"
@@ -51,16 +71,43 @@ impl Step for Pivot {
     }
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
-        let temporary = self.0.temporary().await?;
-        let management = self.0.management().await?;
-        let journal = FileJournal::open_in(self.0.ports.files.clone(), &self.0.state.file("move.jsonl"))?;
-        let report =
-            move_objects::run(temporary, management, ORGANIZATION, &journal, progress).await?;
+        let shared = &self.0;
+        let source = self.source().await?;
+        if source.is_none() {
+            progress.seen("the engine has no container of the temporary cluster any more: going on without it");
+        }
+        let files = shared.ports.files.clone();
+        let journal = shared.state.file("move.jsonl");
+        let journal = FileJournal::open_or_anew(files.clone(), &journal, progress)?;
+        let exports = FileExports::new(files, &shared.state.folder);
+        let environment = serde_json::to_value(shared.environment())
+            .context(|| "cannot export the environment".to_owned())?;
+        let order = Order {
+            source,
+            target: shared.management().await?,
+            namespace: ORGANIZATION,
+            journal: &journal,
+            exports: Some(&exports),
+            environment,
+            holder: &shared.request.run,
+            clock: shared.ports.clock.clone(),
+            progress,
+        };
+        let report = move_objects::run(&order).await.map_err(|e| match source {
+            Some(_) if exports.is_there() => e.fix(
+                "if the temporary cluster does not answer: start its containers again, or, if it is lost, remove them: what moves is kept in the state folder",
+            ),
+            _ => e,
+        })?;
         progress.seen(&format!(
             "{} objects moved with {} requests in {:.1} s",
             report.objects, report.requests, report.seconds
         ));
-        Ok(())
+        // With the source gone the target holds everything; else the export stays as long as the source does.
+        match source {
+            Some(_) => Ok(()),
+            None => exports.discard(),
+        }
     }
 
     async fn verify(&self, progress: &dyn Progress) -> Result<Proof> {

@@ -8,7 +8,10 @@ use kube::core::{DynamicObject, GroupVersionKind};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::shared::{STALL, Shared};
+use super::{
+    in_cluster::Basis,
+    shared::{STALL, Shared},
+};
 use crate::{
     Error, Kind, Result,
     catalog::{Component, Ready, Target},
@@ -57,6 +60,15 @@ impl Seed {
         }
     }
 
+    async fn set(&self) -> Result<Set> {
+        let basis = if self.temporary {
+            Basis::ours(&self.shared)?
+        } else {
+            Basis::of(&self.shared).await?
+        };
+        Set::render(&basis, &self.components, self.target())
+    }
+
     fn marker(&self) -> String {
         format!("mctl-applied-{}", self.step)
     }
@@ -66,7 +78,7 @@ impl Seed {
 impl Step for Seed {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let cluster = self.cluster().await?;
-        let rendered = Set::render(&self.shared, &self.components, self.target())?;
+        let rendered = self.set().await?;
         if !rendered.is_applied(cluster, &self.marker()).await? {
             return Ok(Observation::Missing(format!(
                 "{} to apply",
@@ -86,7 +98,7 @@ impl Step for Seed {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let cluster = self.cluster().await?;
-        let set = Set::render(&self.shared, &self.components, self.target())?;
+        let set = self.set().await?;
         // Flux keeps these objects later: applied as Flux would, its first look finds nothing to change.
         let writer = if self.temporary {
             cluster.clone()
@@ -113,21 +125,20 @@ pub struct Set {
 
 impl Set {
     /// Renders the components for one cluster.
-    pub fn render(shared: &Shared, names: &[String], target: Target) -> Result<Self> {
-        let environment = shared.environment();
+    pub fn render(basis: &Basis, names: &[String], target: Target) -> Result<Self> {
         let mut set = Self {
             objects: vec![],
             certificates: vec![],
             ready: vec![],
         };
         for name in names {
-            let component: &Component = shared.catalog.components.get(name).ok_or_else(|| {
+            let component: &Component = basis.catalog.components.get(name).ok_or_else(|| {
                 Error::new(
                     Kind::Internal,
                     format!("component `{name}` is planned but not in the catalog"),
                 )
             })?;
-            let rendered = render::component(shared.context(&environment), component, target)?;
+            let rendered = render::component(basis.context(), component, target)?;
             // A workload counts only where it is rendered: the temporary cluster gets less.
             set.ready.extend(component.workloads().filter(|r| {
                 rendered

@@ -14,6 +14,7 @@ use crate::{
     bundle::Bundle,
     catalog::Catalog,
     environment::Environment,
+    ownership::marks,
     ports::{Ports, docker::Docker, kubernetes::Cluster},
     registry::own_image::OwnImage,
     render,
@@ -87,12 +88,12 @@ impl Shared {
     /// Name of the temporary kind cluster: its own, because `kind delete` removes every container that carries the
     /// cluster's label, and Cluster API's Docker machines carry that label too.
     pub fn temporary_name(&self) -> String {
-        format!("mctl-{}-{}", self.name(), self.request.run)
+        marks::temporary_name(self.name(), &self.request.run)
     }
 
     /// Name of the registry container.
     pub fn registry_name(&self) -> String {
-        format!("mctl-{}-registry", self.name())
+        marks::registry_name(self.name())
     }
 
     /// Repository of this cluster's images in the engine; `destroy` removes all below it.

@@ -1,9 +1,8 @@
-//! The state directory of one cluster: lock, journal, CA, kubeconfigs. Must not talk to clusters.
+//! The state directory of one cluster: request, journal, CA, kubeconfigs. Must not talk to clusters.
 
 use std::{
-    fs::{self, File},
-    io::{Read, Seek, Write},
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -12,11 +11,13 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, Kind, Result,
     config::{ClusterName, ManagementCluster},
-    engine::journal::Journal,
+    engine::{History, journal::Journal},
     env,
+    environment::Environment,
     error::Context,
     pki::Authority,
     ports::files::{Disk, Files, Told},
+    session::{engine::Recorded, lock::Lock},
 };
 
 /// Kubeconfig of the new cluster.
@@ -34,8 +35,10 @@ pub struct Request {
     pub bundle: Option<PathBuf>,
     /// Suffix of the temporary cluster's name; new for each bootstrap from nothing.
     pub run: String,
-    /// Address of the container engine (`DOCKER_HOST`), if it was not the default.
+    /// Address of the container engine (`DOCKER_HOST`), if it has one of its own.
     pub engine: Option<String>,
+    /// What that engine calls itself.
+    pub engine_id: String,
     /// True when the engine's network `kind` was there before.
     #[serde(default)]
     pub network_was_there: Option<bool>,
@@ -60,10 +63,14 @@ impl std::fmt::Debug for State {
     }
 }
 
-/// Held while a command changes things; released when dropped or when the process dies.
-#[derive(Debug)]
-pub struct Lock {
-    _file: File,
+impl Request {
+    /// The engine that the run works on.
+    pub fn recorded(&self) -> Recorded {
+        Recorded {
+            address: self.engine.clone(),
+            id: self.engine_id.clone(),
+        }
+    }
 }
 
 impl State {
@@ -74,6 +81,22 @@ impl State {
             cluster: cluster.clone(),
             files: Arc::new(Disk),
         })
+    }
+
+    /// Where it is below another folder than the user's.
+    pub fn below(root: &std::path::Path, cluster: &ClusterName) -> Self {
+        Self {
+            folder: root.join(cluster.as_str()),
+            cluster: cluster.clone(),
+            files: Arc::new(Disk),
+        }
+    }
+
+    /// What the runs of this host's journal gave to know.
+    pub fn environment(&self) -> Result<Environment> {
+        let events = Journal::read_in(self.files(), &self.file("journal.jsonl"))?;
+        let history = History::of(&events);
+        Environment::of(history.outputs.iter().map(|(_, output)| output))
     }
 
     /// The same state with its files kept elsewhere.
@@ -141,57 +164,12 @@ impl State {
 
     /// Takes the lock; an error says who holds it, since when.
     pub fn lock(&self) -> Result<Lock> {
-        self.files.private(&self.folder)?;
-        let path = self.file("lock");
-        let what = || format!("cannot use {}", path.display());
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .context(what)?;
-        if let Err(e) = file.try_lock() {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(match e {
-                fs::TryLockError::WouldBlock => Error::new(
-                    Kind::Locked,
-                    format!("another mctl works on `{}`", self.cluster),
-                )
-                .at(path.display().to_string())
-                .because(holder.trim().to_owned())
-                .fix("wait for it to end, or stop it: it can be resumed")
-                .state("nothing was changed"),
-                fs::TryLockError::Error(e) => Error::failed(what()).because(&e),
-            });
-        }
-        file.set_len(0).and_then(|()| file.rewind()).context(what)?;
-        writeln!(
-            file,
-            "process {} since {}",
-            std::process::id(),
-            jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ")
-        )
-        .context(what)?;
-        Ok(Lock { _file: file })
+        Lock::take(&self.folder, &self.cluster)
     }
 
     /// Who holds the lock, if anybody does; takes nothing.
     pub fn holder(&self) -> Result<Option<String>> {
-        let path = self.file("lock");
-        let Ok(mut file) = File::open(&path) else {
-            return Ok(None);
-        };
-        match file.try_lock_shared() {
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)
-                    .context(|| format!("cannot read {}", path.display()))?;
-                Ok(Some(holder.trim().to_owned()))
-            }
-            Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(None),
-        }
+        Lock::holder(&self.folder)
     }
 
     /// What was asked for, if anything was.
@@ -209,7 +187,13 @@ impl State {
         Journal::open_in(self.files.clone(), &self.file("journal.jsonl"))
     }
 
-    /// The cluster's CA, if it has one.
+    /// The cluster's CA. It is made once, before anything trusts it; another one later would be trusted by nobody.
+    pub fn authority(&self) -> Result<Authority> {
+        self.authority_if_any()?
+            .ok_or_else(|| self.authority_lost())
+    }
+
+    /// The cluster's CA, if this host has both halves of it.
     pub fn authority_if_any(&self) -> Result<Option<Authority>> {
         let certificate = self.files.text(&self.file("ca.crt"))?;
         let key = self.files.text(&self.file("ca.key"))?;
@@ -219,21 +203,65 @@ impl State {
         }
     }
 
-    /// The cluster's CA; made on first use.
-    pub fn authority(&self) -> Result<Authority> {
-        if let Some(authority) = self.authority_if_any()? {
-            return Ok(authority);
+    /// The CA's certificate; it stays when its key has gone to the cluster.
+    pub fn ca_certificate(&self) -> Result<Option<String>> {
+        self.kubeconfig("ca.crt")
+    }
+
+    /// The key's place is the cluster now.
+    pub fn drop_key(&self) -> Result<()> {
+        self.files.discard(&self.file("ca.key"))
+    }
+
+    /// Makes the cluster's CA, unless this host has it.
+    pub fn make_authority(&self) -> Result<()> {
+        if self.authority_if_any()?.is_some() {
+            return Ok(());
         }
         let authority = Authority::new(&format!("mctl {}", self.cluster))?;
-        // Key first: a crash in between makes a new pair, never a certificate without its key.
+        self.keep_authority(&authority)
+    }
+
+    /// Keeps the cluster's CA.
+    pub fn keep_authority(&self, authority: &Authority) -> Result<()> {
+        // Key first: a certificate is never there without its key.
         self.files
             .keep(&self.file("ca.key"), authority.key().as_bytes())?;
         self.files.keep_as(
             &self.file("ca.crt"),
             authority.certificate.as_bytes(),
             0o644,
-        )?;
-        Ok(authority)
+        )
+    }
+
+    /// The error for a CA that was made and is not whole any more.
+    pub fn authority_lost(&self) -> Error {
+        let missing: Vec<String> = ["ca.crt", "ca.key"]
+            .iter()
+            .map(|name| self.file(name))
+            .filter(|path| !self.files.exists(path))
+            .map(|path| path.display().to_string())
+            .collect();
+        Error::new(
+            Kind::Usage,
+            format!("the CA of `{}` is not whole on this host", self.cluster),
+        )
+        .at(missing.join(", "))
+        .because("registry and machines trust it already, and would trust no other one")
+        .fix("restore both halves of it")
+        .fix(format!(
+            "or remove everything: mctl destroy {}",
+            self.cluster
+        ))
+        .state("nothing was changed")
+    }
+
+    /// Keeps a kubeconfig, unless it is the one that is kept.
+    pub fn keep_kubeconfig(&self, name: &str, text: &str) -> Result<()> {
+        if self.kubeconfig(name)?.as_deref() == Some(text) {
+            return Ok(());
+        }
+        self.files.keep(&self.file(name), text.as_bytes())
     }
 
     /// Text of a kubeconfig, if it is there.
@@ -241,11 +269,48 @@ impl State {
         self.files.text(&self.file(name))
     }
 
-    /// Removes the folder.
+    /// Removes the folder: it has another name before anything in it goes, so that half of it is never taken for the whole.
     pub fn remove(&self) -> Result<()> {
+        self.finish_removal()?;
+        if !self.files.exists(&self.folder) {
+            return Ok(());
+        }
         self.files
-            .remove_folder(&self.folder)
-            .context(|| format!("cannot remove {}", self.folder.display()))
+            .rename(&self.folder, &self.condemned())
+            .context(|| format!("cannot remove {}", self.folder.display()))?;
+        self.finish_removal()
+    }
+
+    /// Removes what a removal that was killed has left of the folder.
+    pub fn finish_removal(&self) -> Result<()> {
+        let condemned = self.condemned();
+        self.files
+            .remove_folder(&condemned)
+            .context(|| format!("cannot remove {}", condemned.display()))
+    }
+
+    /// Its name while it is removed; no cluster can be called so.
+    fn condemned(&self) -> PathBuf {
+        self.folder
+            .with_file_name(format!(".{}.removed", self.cluster))
+    }
+
+    /// True when nothing was ever begun here: the folder has a lock and nothing else.
+    pub fn is_bare(&self) -> Result<bool> {
+        let names = self
+            .files
+            .names(&self.folder)
+            .context(|| format!("cannot read {}", self.folder.display()))?;
+        Ok(names.iter().all(|n| n == "lock" || n == "removal.jsonl"))
+    }
+
+    /// Removes a file of a run that was not this folder's, and the folder if nothing else is in it.
+    pub fn forget(&self, file: &Path) -> Result<()> {
+        self.files.discard(file)?;
+        match self.is_bare()? {
+            true => self.remove(),
+            false => Ok(()),
+        }
     }
 
     fn read_json<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<Option<T>> {
@@ -253,11 +318,15 @@ impl State {
         self.files
             .content(&path)?
             .map(|b| {
-                serde_json::from_slice(&b).context(|| {
-                    format!(
-                        "{} is damaged or of another version of mctl",
-                        path.display()
+                serde_json::from_slice(&b).map_err(|e| {
+                    Error::new(
+                        Kind::Usage,
+                        format!("{name} is damaged, or another version of mctl wrote it"),
                     )
+                    .at(path.display().to_string())
+                    .because(&e)
+                    .fix("restore the file, or go on with the version of mctl that wrote it")
+                    .state("nothing was changed")
                 })
             })
             .transpose()

@@ -10,6 +10,7 @@ use super::{host::write_certs_d, shared::Shared, state::TEMPORARY};
 use crate::{
     Error, Kind, Result,
     catalog::assets,
+    cluster_api::export::FileExports,
     engine::{Observation, Proof, Step},
     error::Context,
     ports::{
@@ -17,13 +18,14 @@ use crate::{
         kubernetes::Progress,
         process::Command,
     },
+    render,
 };
 
 /// Label that kind, and Cluster API's Docker provider, put on a cluster's containers.
 pub const NODE_CONTAINER_LABEL: &str = "io.x-k8s.kind.cluster";
 
 /// How long kind may take; it pulls the node image if it has to.
-const CREATION: Duration = Duration::from_secs(900);
+const CREATION: Duration = Duration::from_secs(1800);
 
 /// Unpacks the embedded kind executable into the cache and returns its path.
 pub fn unpack_kind() -> Result<PathBuf> {
@@ -44,7 +46,8 @@ pub fn unpack_kind() -> Result<PathBuf> {
 pub struct TemporaryCluster(pub Arc<Shared>);
 
 impl TemporaryCluster {
-    async fn containers(&self) -> Result<Vec<String>> {
+    /// Its containers, as the engine knows them.
+    pub(super) async fn containers(&self) -> Result<Vec<String>> {
         let filter = format!("label={NODE_CONTAINER_LABEL}={}", self.0.temporary_name());
         self.0.docker.names("container", &filter).await
     }
@@ -63,10 +66,17 @@ impl Step for TemporaryCluster {
                 "the temporary cluster was not completed".into(),
             ));
         }
-        let version = match self.0.temporary().await?.version().await {
-            Ok(version) => version,
-            Err(e) => return Ok(Observation::Missing(e.line())),
-        };
+        // It may hold the only objects of machines that run already: one that is silent is never made anew.
+        let version = self.0.temporary().await?.version().await.map_err(|e| {
+            e.fix(format!(
+                "see that its containers run: docker start {}",
+                containers.join(" ")
+            ))
+            .fix(format!(
+                "or give it up with all that it made: mctl destroy {}",
+                self.0.name()
+            ))
+        })?;
         let socket = self.0.docker.socket().await?;
         Ok(Observation::Done(Proof::with(
             format!("{} runs Kubernetes {version}", self.0.temporary_name()),
@@ -124,7 +134,7 @@ impl Step for TemporaryCluster {
                 "--name".into(),
                 name,
                 "--image".into(),
-                environment.node_image,
+                render::node_image(shared.context(&environment))?,
                 "--config".into(),
                 config_file.display().to_string(),
                 "--kubeconfig".into(),
@@ -151,12 +161,22 @@ impl Step for TemporaryCluster {
 /// Removes the temporary cluster; only ever reached after the pivot is proven.
 pub struct Remove(pub Arc<Shared>);
 
+impl Remove {
+    fn exports(&self) -> FileExports {
+        FileExports::new(self.0.ports.files.clone(), &self.0.state.folder)
+    }
+}
+
 #[async_trait]
 impl Step for Remove {
     async fn observe(&self, _: &dyn Progress) -> Result<Observation> {
         let left = TemporaryCluster(self.0.clone()).containers().await?;
-        Ok(if left.is_empty() {
+        // It holds the cluster's CA keys: it lasts no longer than the cluster that it stands in for.
+        let exported = self.exports().is_there();
+        Ok(if left.is_empty() && !exported {
             Observation::done(format!("{} is gone", self.0.temporary_name()))
+        } else if left.is_empty() {
+            Observation::Missing("the export of the move is still there".into())
         } else {
             Observation::Missing(format!("{} is there", left.join(", ")))
         })
@@ -168,6 +188,6 @@ impl Step for Remove {
         for file in [TEMPORARY, "kind.yaml"] {
             self.0.state.files().discard(&self.0.state.file(file))?;
         }
-        Ok(())
+        self.exports().discard()
     }
 }

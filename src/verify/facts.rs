@@ -7,6 +7,7 @@ use kube::{Client, core::DynamicObject};
 use serde_json::{Value, json};
 
 use crate::{
+    Error,
     catalog::Catalog,
     config::ManagementCluster,
     environment::Environment,
@@ -138,18 +139,31 @@ pub async fn catalog(cluster: &Cluster) -> crate::Result<Catalog> {
     let found = cluster
         .get(&CONFIG_MAP.gvk(), Some(NAMESPACE), ENVIRONMENT)
         .await?;
-    let environment: Option<Environment> = found
-        .and_then(|o| {
-            o.data
-                .pointer("/data/environment.json")?
-                .as_str()
-                .map(str::to_owned)
-        })
-        .and_then(|text| serde_json::from_str(&text).ok());
-    match environment.and_then(|e| e.profile) {
-        Some(profile) => catalog.with_profile(&profile),
-        None => Ok(catalog),
+    match found.as_ref().map(environment).transpose()? {
+        Some(Environment {
+            profile: Some(profile),
+            ..
+        }) => catalog.with_profile(&profile),
+        _ => Ok(catalog),
     }
+}
+
+/// The environment in its ConfigMap. One that cannot be read is not the same as none: checks would be held against the
+/// wrong catalog.
+fn environment(object: &DynamicObject) -> crate::Result<Environment> {
+    let error = |why: String| {
+        Error::failed("the cluster's environment cannot be read")
+            .at(format!("ConfigMap {NAMESPACE}/{ENVIRONMENT}"))
+            .because(why)
+            .fix("use the mctl of the version that bootstrapped the cluster, or put the ConfigMap back")
+            .state("nothing was changed")
+    };
+    let text = object
+        .data
+        .pointer("/data/environment.json")
+        .and_then(|v| v.as_str())
+        .ok_or_else(|| error("it has no key environment.json".into()))?;
+    serde_json::from_str(text).map_err(|e| error(e.to_string()))
 }
 
 async fn bounded<T>(what: &str, work: impl Future<Output = Read<T>>) -> Read<T> {
@@ -265,4 +279,31 @@ pub fn parse_targets(answer: &Value) -> Option<Vec<Target>> {
 pub async fn alerts(cluster: &Cluster) -> Read<Vec<Received>> {
     let answer = proxied(&cluster.client(), ALERTS).await?;
     serde_json::from_value(answer).map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_environment_that_cannot_be_read_is_not_taken_for_none() {
+        let object = |data: Value| -> DynamicObject {
+            serde_json::from_value(json!({"apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "mctl-environment"}, "data": data}))
+            .unwrap()
+        };
+        for data in [
+            json!({}),
+            json!({"environment.json": "{"}),
+            json!({"environment.json": "[]"}),
+        ] {
+            let error = environment(&object(data)).unwrap_err().to_string();
+            assert!(
+                error.contains("fix:") && error.contains("state:"),
+                "{error}"
+            );
+        }
+        let good = json!({"environment.json": "{\"mirror\": \"x:1\"}"});
+        assert_eq!(environment(&object(good)).unwrap().mirror, "x:1");
+    }
 }

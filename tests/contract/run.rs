@@ -129,6 +129,7 @@ impl Ask {
             bundle: Some(PathBuf::from("/srv/bundle")),
             run: earlier.map_or_else(|| self.run.clone(), |r| r.run),
             engine: None,
+            engine_id: String::new(),
             network_was_there: Some(network_was_there),
         };
         state.set_request(&request)?;

@@ -3,7 +3,7 @@
 use kube::core::{DynamicObject, GroupVersionKind};
 use mctl::ports::kubernetes::{
     Cluster,
-    objects::{name, text},
+    objects::{name, secret_text, text},
 };
 
 /// A connection from the kubeconfig that mctl printed.
@@ -37,6 +37,32 @@ impl Reader {
             .block_on(self.cluster.list(&gvk, Some(namespace), selector))
             .unwrap()
             .unwrap_or_else(|| panic!("the cluster does not know {kind}"))
+    }
+
+    /// Private key of the cluster's CA (PEM).
+    pub fn authority_key(&self) -> String {
+        let secrets = self.list("", "v1", "Secret", "giantswarm", None);
+        let secret = secrets.iter().find(|s| name(s) == "mctl-ca");
+        secret
+            .and_then(|s| secret_text(s, "tls.key"))
+            .expect("the cluster keeps its CA")
+    }
+
+    /// Machines of the cluster itself, by name and UID.
+    pub fn machines(&self) -> Vec<String> {
+        self.list(
+            "cluster.x-k8s.io",
+            "v1beta2",
+            "Machine",
+            "org-giantswarm",
+            None,
+        )
+        .iter()
+        .map(|m| {
+            let uid = m.metadata.uid.as_deref().unwrap_or_default();
+            format!("machine {} {uid}", name(m))
+        })
+        .collect()
     }
 
     /// Cilium was installed by the temporary cluster's Flux and is kept by this cluster's own. The takeover changed no pod

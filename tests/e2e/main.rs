@@ -10,6 +10,8 @@
 
 mod cluster;
 mod mctl;
+mod ownership;
+mod restart;
 
 use std::{collections::BTreeSet, process::Command, time::Duration};
 
@@ -48,10 +50,27 @@ fn engine_objects() -> BTreeSet<String> {
     all
 }
 
+/// Containers and volumes that belong to a cluster of the test's name.
+fn is_of_the_cluster(object: &str) -> bool {
+    ["container ", "volume "]
+        .iter()
+        .filter_map(|kind| object.strip_prefix(kind))
+        .any(|name| {
+            name.strip_prefix("mctl-")
+                .unwrap_or(name)
+                .starts_with(&format!("{NAME}-"))
+        })
+}
+
 #[test]
 fn a_management_cluster_survives_its_making_and_leaves_nothing() {
-    let before = engine_objects();
     let m = Mctl::new(NAME, "spec:\n  nodePools: [{name: default, replicas: 1}]\n");
+    let before = engine_objects();
+    let others: Vec<_> = before.iter().filter(|o| is_of_the_cluster(o)).collect();
+    assert!(
+        others.is_empty(),
+        "this engine has a cluster `{NAME}` that this checkout's live lane did not make, or cannot remove; remove it first: {others:?}"
+    );
 
     m.refuses_bad_input();
 
@@ -98,9 +117,14 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
 
     let kubeconfig = m.run(&["kubeconfig", NAME]);
     assert!(kubeconfig.status.success(), "{}", kubeconfig.text);
-    cluster::Reader::new(&kubeconfig.text).cilium_was_adopted_without_a_restart();
+    let reader = cluster::Reader::new(&kubeconfig.text);
+    reader.cilium_was_adopted_without_a_restart();
 
-    m.no_secret_leaked();
+    restart::is_survived_in_odd_order(&m, NAME);
+
+    m.no_secret_leaked(&reader.authority_key());
+
+    ownership::nothing_is_made_twice(&m);
 
     let active = m.run(&["verify", NAME, "--active"]);
     println!("{}", active.text);
@@ -115,6 +139,7 @@ fn a_management_cluster_survives_its_making_and_leaves_nothing() {
         !m.state_folder().exists(),
         "destroy left the state directory"
     );
+    m.close();
     println!(
         "live lane: one cluster made, killed four times, interrupted once, verified, scaled to three control planes, destroyed; nothing is left"
     );

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, Read},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -15,7 +15,7 @@ pub struct Mctl {
     name: String,
     executable: PathBuf,
     bundle: PathBuf,
-    folder: tempfile::TempDir,
+    folder: PathBuf,
 }
 
 /// What a finished run left.
@@ -39,23 +39,39 @@ fn needed(variable: &str) -> PathBuf {
 }
 
 impl Mctl {
-    /// Writes a document for a cluster.
+    /// Writes a document for a cluster. What a run that was killed left of it is removed first, by its own state; the folder
+    /// is therefore the same each time, and stays after a failure.
     pub fn new(name: &str, spec: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let text = format!(
-            "apiVersion: mctl.giantswarm.io/v1alpha1\nkind: ManagementCluster\nmetadata: {{name: {name}}}\n{spec}"
-        );
-        fs::write(folder.path().join("mc.yaml"), text).unwrap();
-        Self {
+        let this = Self {
             name: name.into(),
             executable: needed("MCTL_E2E_EXECUTABLE"),
             bundle: needed("MCTL_E2E_BUNDLE"),
-            folder,
+            folder: Path::new(env!("CARGO_TARGET_TMPDIR"))
+                .join("e2e")
+                .join(name),
+        };
+        if this.state_folder().exists() {
+            let out = this.run(&["destroy", name, "--confirm", name]);
+            println!("destroying what an earlier run left: {}", out.text);
         }
+        if this.folder.exists() {
+            fs::remove_dir_all(&this.folder).unwrap();
+        }
+        fs::create_dir_all(&this.folder).unwrap();
+        let text = format!(
+            "apiVersion: mctl.giantswarm.io/v1alpha1\nkind: ManagementCluster\nmetadata: {{name: {name}}}\n{spec}"
+        );
+        fs::write(this.folder.join("mc.yaml"), text).unwrap();
+        this
+    }
+
+    /// Removes the test's own folder, when all went well.
+    pub fn close(self) {
+        fs::remove_dir_all(self.folder).unwrap();
     }
 
     pub fn config(&self) -> String {
-        self.folder.path().join("mc.yaml").display().to_string()
+        self.folder.join("mc.yaml").display().to_string()
     }
 
     pub fn bundle(&self) -> String {
@@ -63,20 +79,31 @@ impl Mctl {
     }
 
     pub fn state_folder(&self) -> PathBuf {
-        self.folder.path().join("state/mctl").join(&self.name)
+        self.folder.join("state/mctl").join(&self.name)
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut c = Command::new(&self.executable);
         c.args(args)
-            .env("XDG_STATE_HOME", self.folder.path().join("state"))
-            .env("XDG_CACHE_HOME", self.folder.path().join("cache"))
+            .env("XDG_STATE_HOME", self.folder.join("state"))
+            .env("XDG_CACHE_HOME", self.folder.join("cache"))
             .stdin(Stdio::null());
         c
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn run(&self, args: &[&str]) -> Finished {
-        let out = self.command(args).output().unwrap();
+        self.run_with(args, &[])
+    }
+
+    /// Like [`run`](Self::run), with other variables.
+    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Finished {
+        let mut command = self.command(args);
+        command.envs(env.iter().copied());
+        let out = command.output().unwrap();
         let text = format!(
             "{}{}",
             String::from_utf8_lossy(&out.stdout),
@@ -86,6 +113,23 @@ impl Mctl {
             status: out.status,
             text,
         }
+    }
+
+    /// Runs bootstrap with more arguments and other variables.
+    pub fn bootstrap_with(&self, extra: &[&str], env: &[(&str, &str)]) -> Finished {
+        let (config, bundle) = (self.config(), self.bundle());
+        let mut args = vec![
+            "bootstrap",
+            "--config",
+            &config,
+            "--bundle",
+            &bundle,
+            "--yes",
+            "--output",
+            "lines",
+        ];
+        args.extend(extra);
+        self.run_with(&args, env)
     }
 
     fn bootstrap(&self) -> Child {
@@ -149,8 +193,9 @@ impl Mctl {
         let begin = Instant::now();
         let out = child.wait_with_output().unwrap();
         assert_eq!(out.status.code(), Some(8), "interrupted");
+        // Seconds on an idle machine; a step that went on to its end would take minutes.
         assert!(
-            begin.elapsed() < Duration::from_secs(10),
+            begin.elapsed() < Duration::from_secs(40),
             "Ctrl-C took {:?}",
             begin.elapsed()
         );
@@ -199,7 +244,7 @@ impl Mctl {
 
     /// Inputs that must be refused before anything is changed.
     pub fn refuses_bad_input(&self) {
-        let bad = self.folder.path().join("bad.yaml");
+        let bad = self.folder.join("bad.yaml");
         fs::write(&bad, "apiVersion: mctl.giantswarm.io/v1alpha1\nkind: ManagementCluster\nmetadata: {name: live}\nspec:\n  controlPlain: {replicas: 2}\n").unwrap();
         let out = self.run(&["bootstrap", "--config", &bad.display().to_string(), "--yes"]);
         assert_eq!(out.status.code(), Some(2), "{}", out.text);
@@ -209,7 +254,7 @@ impl Mctl {
             out.text
         );
 
-        let truncated = self.folder.path().join("truncated");
+        let truncated = self.folder.join("truncated");
         fs::create_dir(&truncated).unwrap();
         for name in ["oci-layout", "index.json"] {
             fs::copy(self.bundle.join(name), truncated.join(name)).unwrap();
@@ -248,17 +293,15 @@ impl Mctl {
         );
     }
 
-    /// The CA's private key is planted by the run itself: it may stand in its own file and nowhere else.
-    pub fn no_secret_leaked(&self) {
-        let key = fs::read_to_string(self.state_folder().join("ca.key")).unwrap();
+    /// The CA's private key is planted by the run itself: it is the cluster's now, and on this host nowhere any more.
+    pub fn no_secret_leaked(&self, key: &str) {
+        assert!(
+            !self.state_folder().join("ca.key").exists(),
+            "the CA's key stayed after the handover"
+        );
         let secret: Vec<&str> = key.lines().filter(|l| !l.starts_with("-----")).collect();
         let needle = secret.first().expect("a key has content");
-        for file in [
-            "journal.jsonl",
-            "move.jsonl",
-            "environment.json",
-            "request.json",
-        ] {
+        for file in ["journal.jsonl", "move.jsonl", "request.json"] {
             let text = fs::read_to_string(self.state_folder().join(file)).unwrap();
             assert!(!text.contains(needle), "{file} holds the CA's private key");
         }

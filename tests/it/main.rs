@@ -5,11 +5,15 @@ mod bundle;
 mod bundle_fixture;
 mod bundle_hostile;
 mod catalog;
+mod cluster;
 mod config;
+mod errors;
 #[path = "../support/kubernetes/mod.rs"]
 mod fake;
 mod move_objects;
 mod names;
+mod output;
+mod ownership;
 mod pki;
 mod platform;
 mod platform_alerts;

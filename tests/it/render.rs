@@ -132,7 +132,7 @@ fn cluster_with_everything() {
             {"upstream": "quay.io", "endpoints": ["http://c.example.io:5000"]}]},
     }));
     sample.environment.load_balancer_image = None;
-    sample.environment.node_image = String::new();
+    sample.environment.node_repository = String::new();
     sample.environment.engine_socket = String::new();
     let objects = data(&render::cluster(sample.context()).unwrap());
     insta::assert_json_snapshot!("cluster-large", objects);
@@ -145,6 +145,205 @@ fn cluster_with_everything() {
         .map(|o| o["spec"]["replicas"].as_i64().unwrap())
         .sum();
     assert_eq!(replicas, 4);
+}
+
+/// Every image that a machine is made of.
+fn machine_images(objects: &[Value]) -> Vec<String> {
+    objects
+        .iter()
+        .filter_map(|o| {
+            o.pointer("/spec/template/spec/backend/docker/customImage")?
+                .as_str()
+        })
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn machines_get_the_image_of_the_version_that_the_document_asks_for() {
+    let pools = json!([{"name": "a", "replicas": 1}]);
+    for (repository, profile, expected) in [
+        (
+            "mctl.giantswarm.io/golem/node",
+            true,
+            "mctl.giantswarm.io/golem/node",
+        ),
+        ("", true, "docker.io/kindest/node"),
+        ("", false, "docker.io/kindest/node"),
+    ] {
+        let mut templates = BTreeSet::new();
+        for version in ["v1.36.3", "v1.37.0"] {
+            let mut sample = Sample::new(json!({"kubernetesVersion": version, "nodePools": pools}));
+            if profile {
+                sample = sample.with_profile();
+            }
+            sample.environment.node_repository = repository.into();
+            let objects = data(&render::cluster(sample.context()).unwrap());
+            let images = machine_images(&objects);
+            assert_eq!(images, vec![format!("{expected}:{version}"); 2]);
+            let template = objects
+                .iter()
+                .find(|o| o["kind"] == "KubeadmControlPlane")
+                .map(|o| {
+                    assert_eq!(o["spec"]["version"], version);
+                    o["spec"]["machineTemplate"]["spec"]["infrastructureRef"]["name"].clone()
+                });
+            templates.insert(template.unwrap().to_string());
+        }
+        assert_eq!(templates.len(), 2, "a new image is a new template");
+    }
+}
+
+#[test]
+fn lost_machines_are_replaced_a_few_at_a_time_and_certificates_in_time() {
+    let sample = Sample::new(json!({"controlPlane": {"replicas": 3}, "nodePools": [
+        {"name": "small", "replicas": 1}, {"name": "big", "replicas": 10}]}));
+    let objects = data(&render::cluster(sample.context()).unwrap());
+    let plane = objects
+        .iter()
+        .find(|o| o["kind"] == "KubeadmControlPlane")
+        .unwrap();
+    let rollout = &plane["spec"]["rollout"];
+    assert_eq!(rollout["before"]["certificatesExpiryDays"], 60);
+    assert_eq!(rollout["strategy"]["type"], "RollingUpdate");
+    let checks: BTreeMap<&str, &Value> = objects
+        .iter()
+        .filter(|o| o["kind"] == "MachineHealthCheck")
+        .map(|o| (o["metadata"]["name"].as_str().unwrap(), &o["spec"]))
+        .collect();
+    let limits: Vec<_> = checks
+        .iter()
+        .map(|(name, spec)| {
+            let limit = spec["remediation"]["triggerIf"]["unhealthyLessThanOrEqualTo"].as_i64();
+            (*name, limit.unwrap())
+        })
+        .collect();
+    assert_eq!(
+        limits,
+        [
+            ("golem-big", 4),
+            ("golem-control-plane", 1),
+            ("golem-small", 1)
+        ]
+    );
+    // Each selects machines by labels that they get.
+    for (name, kind) in [
+        ("golem-big", "MachineDeployment"),
+        ("golem-control-plane", "KubeadmControlPlane"),
+    ] {
+        let wanted = checks[name]["selector"]["matchLabels"].as_object().unwrap();
+        let owner = objects.iter().find(|o| {
+            o["kind"] == kind
+                && (kind != "MachineDeployment" || o["metadata"]["name"] == "golem-big-1")
+        });
+        let owner = &owner.unwrap()["spec"];
+        let given = match kind {
+            "MachineDeployment" => &owner["template"]["metadata"]["labels"],
+            _ => &owner["machineTemplate"]["metadata"]["labels"],
+        };
+        for (label, value) in wanted {
+            // Cluster API itself puts this one on control-plane machines.
+            if label != "cluster.x-k8s.io/control-plane" {
+                assert_eq!(&given[label], value, "{name} {label}");
+            }
+        }
+        let conditions = checks[name]["checks"]["unhealthyNodeConditions"]
+            .as_array()
+            .unwrap();
+        assert_eq!(conditions.len(), 2);
+        assert!(conditions.iter().all(|c| c["timeoutSeconds"] == 600));
+    }
+}
+
+#[test]
+fn alertmanager_shows_a_token_that_is_in_no_artifact() {
+    let sample = Sample::new(json!({})).with_profile();
+    let objects = data(&sample.component("monitoring", Target::Management).objects);
+    let config = objects
+        .iter()
+        .find(|o| o["kind"] == "AlertmanagerConfig")
+        .unwrap();
+    let webhook = &config["spec"]["receivers"][0]["webhookConfigs"][0];
+    assert_eq!(
+        webhook["httpConfig"]["authorization"],
+        json!({"type": "Bearer", "credentials": {"name": "mctl-alerts", "key": "token"}})
+    );
+    assert!(
+        !objects.iter().any(|o| o["kind"] == "Secret"),
+        "the manager makes it"
+    );
+}
+
+#[test]
+fn the_manager_may_do_what_it_does_and_no_more() {
+    let sample = Sample::new(json!({}));
+    let objects = data(&sample.component("mctl", Target::Management).objects);
+    let verbs = |kind: &str, namespace: Option<&str>, resource: &str, name: Option<&str>| {
+        let mut all = BTreeSet::new();
+        for role in objects.iter().filter(|o| {
+            o["kind"] == kind && namespace.is_none_or(|n| o["metadata"]["namespace"] == n)
+        }) {
+            for rule in role["rules"].as_array().unwrap() {
+                let has = |key: &str, value: &str| {
+                    rule[key]
+                        .as_array()
+                        .is_some_and(|a| a.iter().any(|v| v == value))
+                };
+                let named = match name {
+                    Some(name) => has("resourceNames", name),
+                    None => rule.get("resourceNames").is_none(),
+                };
+                if has("resources", resource) && named {
+                    let verbs = rule["verbs"].as_array().unwrap().iter();
+                    all.extend(verbs.map(|v| v.as_str().unwrap().to_owned()));
+                }
+            }
+        }
+        all.into_iter().collect::<Vec<_>>().join(" ")
+    };
+    let (role, own, org) = ("Role", Some("giantswarm"), Some("org-giantswarm"));
+    for (found, expected) in [
+        // A Secret of the wrong type is deleted by name; none other.
+        (
+            verbs(
+                "ClusterRole",
+                None,
+                "secrets",
+                Some("capi-webhook-service-cert"),
+            ),
+            "create delete get patch",
+        ),
+        (
+            verbs("ClusterRole", None, "secrets", Some("mctl-alerts")),
+            "create get list patch watch",
+        ),
+        (verbs("ClusterRole", None, "secrets", None), ""),
+        (
+            verbs(role, own, "secrets", Some("mctl-in-force")),
+            "create get patch",
+        ),
+        (
+            verbs(role, own, "secrets", Some("mctl-ca")),
+            "get list watch",
+        ),
+        (verbs(role, own, "secrets", None), ""),
+        (
+            verbs(role, own, "managementclusters", None),
+            "create get list watch",
+        ),
+        (
+            verbs(role, own, "configmaps", Some("mctl-environment")),
+            "create get list patch watch",
+        ),
+        (verbs(role, org, "machinedeployments", None), "delete"),
+        (verbs(role, org, "machinehealthchecks", None), "delete"),
+        (verbs(role, org, "kubeadmconfigtemplates", None), "delete"),
+        (verbs(role, org, "devmachinetemplates", None), "delete"),
+        (verbs(role, org, "clusters", None), ""),
+        (verbs(role, org, "*", None), "create get list patch watch"),
+    ] {
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn environments() -> impl Strategy<Value = Environment> {
         let mut e = environment();
         e.mirror_has_all = bundle;
         if bare {
-            e.node_image = String::new();
+            e.node_repository = String::new();
             e.load_balancer_image = None;
             e.engine_socket = String::new();
         }

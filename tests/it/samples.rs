@@ -22,7 +22,7 @@ pub fn environment() -> Environment {
         mirror: "mctl-golem-registry:5000".into(),
         mirror_has_all: true,
         profile: None,
-        node_image: "mctl.giantswarm.io/node:v1.36.3".into(),
+        node_repository: "mctl.giantswarm.io/node".into(),
         load_balancer_image: Some(ImageTag {
             repository: "mctl.giantswarm.io".into(),
             tag: "v1".into(),
@@ -32,6 +32,7 @@ pub fn environment() -> Environment {
             host: "172.18.0.3".into(),
             port: 6443,
         }),
+        fixed_addresses: Some("172.18.128.0/17".into()),
         engine_socket: "/run/other/docker.sock".into(),
     }
 }

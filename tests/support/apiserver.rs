@@ -36,12 +36,10 @@ impl Drop for ApiServer {
     }
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+/// Ports that nobody has now; held together until all are known, so that they differ.
+fn free_ports<const N: usize>() -> [u16; N] {
+    std::array::from_fn(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+        .map(|listener: TcpListener| listener.local_addr().unwrap().port())
 }
 
 fn program(name: &str) -> PathBuf {
@@ -57,7 +55,7 @@ impl ApiServer {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
         let log = |name: &str| Stdio::from(File::create(path(name)).unwrap());
-        let (client, peer, port) = (free_port(), free_port(), free_port());
+        let [client, peer, port] = free_ports();
         let etcd = Command::new(program("etcd"))
             .arg("--data-dir")
             .arg(path("etcd"))

@@ -1,19 +1,27 @@
 //! `cargo xtask test`: every check of the project in lanes, fast ones first; must not hide a lane that could not run.
 
+mod ahead;
+mod room;
 mod tools;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 
-use crate::{host, release, stack, vendor};
+use crate::{host, lab, release, stack, vendor};
+use ahead::Ahead;
+use room::Need;
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Only these lanes; all of them if none is named.
     lanes: Vec<Lane>,
+    /// This run is the part of another one that goes on beside it.
+    #[arg(long, hide = true)]
+    beside: bool,
 }
 
 /// A group of checks that runs alone.
@@ -55,8 +63,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     } else {
         args.lanes
     };
+    if args.beside {
+        ahead::give_way()?;
+    } else {
+        room::check(&needs(&lanes)?)?;
+    }
     let started = Instant::now();
     let mut outcomes = Vec::new();
+    let mut lab = worth_beginning_ahead(&lanes).then(lab_ahead).transpose()?;
     if lanes
         .iter()
         .any(|lane| !matches!(lane, Lane::Fmt | Lane::Deny | Lane::Lab))
@@ -69,13 +83,25 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             .map(|value| value.get_name().to_owned())
             .unwrap_or_default();
         println!("\n=== {name}");
-        let outcome = timed(&name, || lane.run());
+        let outcome = timed(&name, || match lab.take_if(|_| lane.needs_lab()) {
+            Some(begun) => {
+                println!("{}", begun.end().context("the lab")?);
+                if lane == Lane::Lab {
+                    Ok(())
+                } else {
+                    lane.run()
+                }
+            }
+            None => lane.run(),
+        });
         if let Err(error) = &outcome.result {
             eprintln!("{name}: FAILED: {error:#}");
         }
         outcomes.push(outcome);
     }
-    print!("\n{}", table(&outcomes, started.elapsed()));
+    if !args.beside {
+        print!("\n{}", table(&outcomes, started.elapsed()));
+    }
     let failed: Vec<_> = outcomes
         .iter()
         .filter(|outcome| outcome.result.is_err())
@@ -87,7 +113,62 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The lab waits for the network and compiles on what is left of the processor, so other lanes need not wait for it.
+fn worth_beginning_ahead(lanes: &[Lane]) -> bool {
+    lanes
+        .iter()
+        .position(|lane| lane.needs_lab())
+        .is_some_and(|at| at > 0)
+}
+
+fn lab_ahead() -> anyhow::Result<Ahead> {
+    let log = host::cache()?.join("logs/lab-lane.log");
+    println!(
+        "lab: begun beside the other lanes; its log: {}",
+        log.display()
+    );
+    let mut command = Command::new(std::env::current_exe()?);
+    Ahead::begin(command.args(["test", "--beside", "lab"]), &log)
+}
+
+/// Room that the lanes need, measured on a machine where nothing was there and rounded up.
+fn needs(lanes: &[Lane]) -> anyhow::Result<Vec<Need>> {
+    let compiles = lanes
+        .iter()
+        .any(|lane| !matches!(lane, Lane::Fmt | Lane::Deny | Lane::Lab));
+    let target = host::target();
+    let mut all = Vec::new();
+    if compiles {
+        all.push(Need {
+            gib: if target.exists() { 3 } else { 8 },
+            folder: target,
+            what: "Rust builds",
+            variable: "CARGO_TARGET_DIR",
+        });
+    }
+    if lanes.iter().any(|lane| lane.needs_lab()) {
+        let build = lab::room()?;
+        // What building needs beyond its results is free again when clusters run.
+        let live = if lanes.contains(&Lane::Live) { 12 } else { 0 };
+        all.push(Need {
+            folder: host::cache()?,
+            gib: build.max(live),
+            what: if build > live {
+                "the lab's build"
+            } else {
+                "containers"
+            },
+            variable: "XDG_CACHE_HOME",
+        });
+    }
+    Ok(all)
+}
+
 impl Lane {
+    fn needs_lab(self) -> bool {
+        matches!(self, Self::Lab | Self::Apiserver | Self::Live)
+    }
+
     fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Fmt => host::run("fmt", host::cargo().args(["fmt", "--all", "--check"])),
@@ -175,8 +256,10 @@ fn live() -> anyhow::Result<()> {
     engine.use_in(&mut command)?;
     let result = host::run("live", &mut command);
     // An engine that was there before stays; ours goes even when the tests failed, for mctl's own report is in the output.
-    engine.release()?;
-    result
+    match (result, engine.release()) {
+        (Err(failed), Err(engine)) => Err(failed.context(format!("and the engine: {engine:#}"))),
+        (result, released) => result.and(released),
+    }
 }
 
 fn timed(name: &str, work: impl FnOnce() -> anyhow::Result<()>) -> Outcome {
@@ -209,6 +292,23 @@ fn table(outcomes: &[Outcome], all: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lab_begins_ahead_when_other_lanes_come_before_it() {
+        assert!(worth_beginning_ahead(Lane::value_variants()));
+        assert!(worth_beginning_ahead(&[Lane::Unit, Lane::Apiserver]));
+        assert!(!worth_beginning_ahead(&[Lane::Lab, Lane::Live]));
+        assert!(!worth_beginning_ahead(&[Lane::Fmt, Lane::Unit]));
+    }
+
+    #[test]
+    fn room_is_asked_for_what_the_lanes_do() {
+        assert!(needs(&[Lane::Fmt]).unwrap().is_empty());
+        let unit = needs(&[Lane::Unit]).unwrap();
+        assert_eq!(unit.len(), 1);
+        let live = needs(&[Lane::Unit, Lane::Live]).unwrap();
+        assert!(live.len() == 2 && live[1].gib >= 12, "{live:?}");
+    }
 
     #[test]
     fn the_table_names_every_lane_and_what_failed() {

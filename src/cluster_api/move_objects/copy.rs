@@ -50,6 +50,13 @@ pub(super) fn conflicts(
     conflicts
 }
 
+/// Namespaces that the objects are in.
+fn namespaces<'v>(view: &'v View, plan: &Plan) -> BTreeSet<&'v str> {
+    plan.objects()
+        .filter_map(|i| view.objects[i].namespace())
+        .collect()
+}
+
 impl Move<'_> {
     /// Creates or mends every object of the plan, owners first.
     pub(super) async fn copy(
@@ -60,7 +67,7 @@ impl Move<'_> {
     ) -> Result<Identities> {
         self.make_namespaces(view, plan).await?;
         let found = by_key(copies);
-        let mut identities = Identities::default();
+        let mut identities = Identities::new(&self.source_uid);
         let total = plan.objects().count();
         let mut count = 0;
         for layer in &plan.layers {
@@ -117,32 +124,41 @@ impl Move<'_> {
         Ok(identities)
     }
 
+    /// Looks how the source's namespaces are, as far as that is not known yet.
+    pub(super) async fn read_namespaces(&mut self, view: &View, plan: &Plan) -> Result<()> {
+        let gvk = GroupVersionKind::gvk("", "v1", "Namespace");
+        let names: BTreeSet<&str> = namespaces(view, plan);
+        let sent = self.sent();
+        for name in names {
+            if !self.namespaces.contains_key(name) {
+                let found = self.source()?.read(&gvk, None, name, self.progress).await?;
+                let meta = found.map(|o| o.metadata).unwrap_or_default();
+                let meta = ObjectMeta {
+                    name: Some(name.to_owned()),
+                    labels: meta.labels,
+                    annotations: meta.annotations,
+                    ..ObjectMeta::default()
+                };
+                self.namespaces.insert(name.to_owned(), meta);
+            }
+        }
+        self.listed += self.sent() - sent;
+        Ok(())
+    }
+
     /// Namespaces with the labels and annotations they have in the source; Pod Security hangs on them.
     async fn make_namespaces(&self, view: &View, plan: &Plan) -> Result<()> {
         let gvk = GroupVersionKind::gvk("", "v1", "Namespace");
-        let names: BTreeSet<&str> = plan
-            .objects()
-            .filter_map(|i| view.objects[i].namespace())
-            .collect();
-        for name in names {
-            if self
-                .target
-                .read(&gvk, None, name, self.progress)
-                .await?
-                .is_some()
-            {
-                continue;
+        for name in namespaces(view, plan) {
+            let there = self.target.read(&gvk, None, name, self.progress).await?;
+            if there.is_none() {
+                let mut namespace =
+                    DynamicObject::new(name, &kube::api::ApiResource::from_gvk(&gvk));
+                if let Some(meta) = self.namespaces.get(name) {
+                    namespace.metadata = meta.clone();
+                }
+                self.target.create(&namespace, self.progress).await?;
             }
-            let original = self.source.read(&gvk, None, name, self.progress).await?;
-            let meta = original.map(|o| o.metadata).unwrap_or_default();
-            let mut namespace = DynamicObject::new(name, &kube::api::ApiResource::from_gvk(&gvk));
-            namespace.metadata = ObjectMeta {
-                name: Some(name.to_owned()),
-                labels: meta.labels,
-                annotations: meta.annotations,
-                ..ObjectMeta::default()
-            };
-            self.target.create(&namespace, self.progress).await?;
         }
         Ok(())
     }
@@ -253,7 +269,8 @@ impl Move<'_> {
         let found: HashMap<Key, &Object> = by_key(copies);
         for reference in &self.state.ever_planned {
             let key = Key::of(reference);
-            if wanted.contains(&key) || key.namespace.is_none() {
+            let kept = self.state.kept.iter().any(|k| k.object == *reference);
+            if wanted.contains(&key) || key.namespace.is_none() || kept {
                 continue;
             }
             let copy = self.state.created.get(&reference.uid);

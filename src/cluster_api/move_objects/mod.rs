@@ -1,31 +1,48 @@
 //! Moves a namespace's Cluster API objects from one management cluster to another so that a kill at any point loses nothing.
 //!
 //! Before the commit record the source is whole and the target a growing copy, after it the target is proven and the
-//! source is cleared; both sides stay paused in between. Must not know who asks for it.
+//! source is cleared; both sides stay paused in between. What is known of it stands three times: in the journal, as marks on
+//! the copies (a lost journal is made anew from them), and until the commit in a sealed export (a lost source is replaced by
+//! it). Must not know who asks for it.
 
+mod begin;
 mod copy;
+mod find;
+mod finish;
 mod pause;
 mod remove;
+mod restore;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use kube::{api::ApiResource, core::GroupVersionKind, discovery::Scope};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 
 use super::{
     compare::same_content,
+    export::Exports,
     inventory::{self, MoveKind, View},
-    journal::{FORMAT, MoveJournal, Planned, Record, State},
-    object::{CORE, Key, Object, PAUSED_FOR_MOVE},
+    journal::{MoveJournal, Planned, Record, State},
+    marks::PAUSED_FOR_MOVE,
+    object::{Key, Object},
     plan::{self, Plan},
     ready::wait_ready,
 };
 use crate::{
     Error, Kind, Result,
-    ports::kubernetes::{Cluster, Progress},
+    ports::{
+        clock::Clock,
+        kubernetes::{Cluster, Progress},
+    },
 };
+use begin::Begun;
+use find::Found;
+
+pub use restore::{Restored, restore};
 
 /// Writes in flight to one API server.
 const WRITES: usize = 32;
@@ -34,6 +51,28 @@ const ROUNDS: usize = 10;
 /// How long the source's controllers may take to stop, and its clusters to get ready, without any change.
 const STALL: Duration = Duration::from_secs(180);
 
+/// One move: from where, to where, and with what.
+pub struct Order<'a> {
+    /// Holds the objects; `None` when it is proven to be gone.
+    pub source: Option<&'a Cluster>,
+    /// Takes them.
+    pub target: &'a Cluster,
+    /// The namespace that moves.
+    pub namespace: &'a str,
+    /// What has been done so far.
+    pub journal: &'a dyn MoveJournal,
+    /// Where everything is kept before the first pause; `None`: nowhere, and a source that dies takes the objects along.
+    pub exports: Option<&'a dyn Exports>,
+    /// Kept with the objects: what is known of the cluster besides them.
+    pub environment: Value,
+    /// Who moves; the same after a crash, so that the move can go on at once.
+    pub holder: &'a str,
+    /// Times in the Leases.
+    pub clock: Arc<dyn Clock>,
+    /// Told what is seen.
+    pub progress: &'a dyn Progress,
+}
+
 /// What a move did.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Report {
@@ -41,10 +80,43 @@ pub struct Report {
     pub objects: usize,
     /// Requests sent to both API servers, lists and retries included.
     pub requests: u64,
-    /// Those of them that do not grow with the number of objects: lists and identities.
+    /// Those of them that do not grow with the number of objects: lists, identities and Leases.
     pub fixed: u64,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// Moves everything of a namespace. After a kill at any point the same call goes on from the journal, or without one from
+/// the marks, and ends in the same state. A second mover is refused while the first one lives.
+pub async fn run(order: &Order<'_>) -> Result<Report> {
+    let begin = Instant::now();
+    let mut work = Move {
+        source: order.source,
+        target: order.target,
+        namespace: order.namespace,
+        journal: order.journal,
+        exports: order.exports,
+        environment: &order.environment,
+        progress: order.progress,
+        state: State::of(order.journal.load()),
+        source_uid: String::new(),
+        target_uid: String::new(),
+        kinds: BTreeMap::new(),
+        namespaces: BTreeMap::new(),
+        listed: 0,
+    };
+    let attempts = || order.source.map_or(0, Cluster::attempts) + order.target.attempts();
+    let before = attempts();
+    let objects = match work.all(order).await {
+        Ok(objects) => objects,
+        Err(e) => return Err(work.explain(e)),
+    };
+    Ok(Report {
+        objects,
+        requests: attempts() - before,
+        fixed: work.listed,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
 }
 
 /// What a move would do.
@@ -56,40 +128,6 @@ pub struct Preview {
     pub plan: Plan,
     /// Why it cannot be done now.
     pub problems: Vec<String>,
-}
-
-/// Moves everything of `namespace` from `source` to `target`. After a kill at any point the same call goes on from
-/// the journal and ends in the same state.
-pub async fn run(
-    source: &Cluster,
-    target: &Cluster,
-    namespace: &str,
-    journal: &dyn MoveJournal,
-    progress: &dyn Progress,
-) -> Result<Report> {
-    let begin = Instant::now();
-    let before = source.attempts() + target.attempts();
-    let mut work = Move {
-        source,
-        target,
-        namespace,
-        journal,
-        progress,
-        state: State::of(journal.load()),
-        target_uid: String::new(),
-        kinds: BTreeMap::new(),
-        listed: 0,
-    };
-    let objects = match work.all().await {
-        Ok(objects) => objects,
-        Err(e) => return Err(work.explain(e)),
-    };
-    Ok(Report {
-        objects,
-        requests: source.attempts() + target.attempts() - before,
-        fixed: work.listed,
-        seconds: begin.elapsed().as_secs_f64(),
-    })
 }
 
 /// Finds out what [`run`] would do; changes nothing.
@@ -120,107 +158,92 @@ pub async fn preview(
 
 /// One move under way.
 struct Move<'a> {
-    source: &'a Cluster,
+    /// `None` when it is gone.
+    source: Option<&'a Cluster>,
     target: &'a Cluster,
     namespace: &'a str,
     journal: &'a dyn MoveJournal,
+    exports: Option<&'a dyn Exports>,
+    environment: &'a Value,
     progress: &'a dyn Progress,
     state: State,
+    source_uid: String,
     target_uid: String,
     kinds: BTreeMap<(String, String), MoveKind>,
+    /// Namespaces of the objects as they are in the source.
+    namespaces: BTreeMap<String, ObjectMeta>,
     listed: u64,
 }
 
 impl Move<'_> {
-    async fn all(&mut self) -> Result<usize> {
-        self.begin().await?;
-        if let Some(objects) = self.state.done {
-            return Ok(objects);
-        }
+    async fn all(&mut self, order: &Order<'_>) -> Result<usize> {
+        let fresh = match self.begin().await? {
+            Begun::Complete(objects) => return Ok(objects),
+            Begun::Open { fresh } => fresh,
+        };
         let sent = self.sent();
-        self.kinds = inventory::kinds(self.source, self.progress).await?;
-        let known = inventory::kinds(self.target, self.progress).await?;
+        let mut leases = self.take_leases(order).await?;
         self.listed += self.sent() - sent;
-        let proven = match self.state.committed {
-            true => None,
-            false => Some(self.bring_over(&known).await?),
+        let result = leases.during(self.work(fresh)).await;
+        let sent = self.sent();
+        leases.release().await;
+        self.listed += self.sent() - sent;
+        result
+    }
+
+    /// All that needs the Leases.
+    async fn work(&mut self, fresh: bool) -> Result<usize> {
+        let sent = self.sent();
+        if let Some(source) = self.source {
+            self.kinds = inventory::kinds(source, self.progress).await?;
+        }
+        let known = inventory::kinds(self.target, self.progress).await?;
+        if self.source.is_none() {
+            self.kinds.clone_from(&known);
+        }
+        self.listed += self.sent() - sent;
+        let view = match fresh {
+            true => match self.find(&known).await? {
+                Found::Complete => return Ok(0),
+                Found::Open(view) => view,
+            },
+            false => None,
+        };
+        let proven = match (self.state.committed, self.source) {
+            (true, _) => None,
+            (false, Some(_)) => Some(self.bring_over(&known, view).await?),
+            (false, None) => {
+                self.restore_over(&known).await?;
+                None
+            }
         };
         self.clear_source(proven).await?;
-        self.unpause_target().await?;
+        self.finish().await?;
         let objects = self.state.planned.len();
         self.record(Record::Done { objects })?;
         Ok(objects)
     }
 
-    /// Which clusters these are, and whether the journal is about them.
-    async fn begin(&mut self) -> Result<()> {
-        let source = self.identity(self.source).await?;
-        let target = self.identity(self.target).await?;
-        self.target_uid.clone_from(&target);
-        if source == target {
-            return Err(Error::new(
-                Kind::Usage,
-                "source and target of the move are the same cluster",
+    /// The source, where there must be one.
+    fn source(&self) -> Result<&Cluster> {
+        self.source.ok_or_else(|| {
+            Error::new(
+                Kind::Internal,
+                "a move without a source looks for its source",
             )
-            .because(format!(
-                "namespace kube-system has the UID {source} in both"
-            ))
-            .fix("name two different clusters"));
-        }
-        let wanted = (source.clone(), target.clone(), self.namespace.to_owned());
-        match &self.state.started {
-            Some(started) if *started == wanted && self.state.done.is_none() => return Ok(()),
-            Some(started) if *started == wanted => {
-                // Complete; unless new clusters have come, there is nothing to do again.
-                let gvk = GroupVersionKind::gvk(CORE, "v1beta2", "Cluster");
-                let clusters = self
-                    .source
-                    .list_map(&gvk, Some(self.namespace), None, self.progress, Some)
-                    .await?;
-                self.listed += 1;
-                if clusters.unwrap_or_default().is_empty() {
-                    return Ok(());
-                }
-            }
-            Some(_) if self.state.done.is_none() => {
-                return Err(Error::new(
-                    Kind::Usage,
-                    "the journal belongs to another move that is not complete",
-                )
-                .because(format!(
-                    "it tells of {:?}, asked for is {wanted:?}",
-                    self.state.started
-                ))
-                .fix("name another journal, or complete that move first"));
-            }
-            _ => {}
-        }
-        self.record(Record::Started {
-            format: FORMAT,
-            source,
-            target,
-            namespace: self.namespace.to_owned(),
-        })
-    }
-
-    async fn identity(&mut self, cluster: &Cluster) -> Result<String> {
-        let gvk = GroupVersionKind::gvk("", "v1", "Namespace");
-        cluster.know(ApiResource::from_gvk(&gvk), Scope::Cluster);
-        self.listed += 1;
-        let found = cluster
-            .read(&gvk, None, "kube-system", self.progress)
-            .await?;
-        found.and_then(|n| n.metadata.uid).ok_or_else(|| {
-            Error::failed(format!(
-                "the {} has no namespace kube-system, so it cannot be told from others",
-                cluster.name
-            ))
         })
     }
 
     /// Everything up to the commit record: afterwards each object is proven in the target. Returns the source as proven.
-    async fn bring_over(&mut self, known: &BTreeMap<(String, String), MoveKind>) -> Result<View> {
-        let mut view = self.view_source().await?;
+    async fn bring_over(
+        &mut self,
+        known: &BTreeMap<(String, String), MoveKind>,
+        seen: Option<View>,
+    ) -> Result<View> {
+        let mut view = match seen {
+            Some(view) => view,
+            None => self.view_source().await?,
+        };
         for _ in 0..ROUNDS {
             let plan = self.plan(&view)?;
             let missing = unready(&view, &plan);
@@ -243,15 +266,18 @@ impl Move<'_> {
                 return Err(refusal("objects in the target are in the way", conflicts)
                     .fix("delete them there or move under another name"));
             }
+            self.read_namespaces(&view, &plan).await?;
+            self.export(&view, &plan)?;
             self.pause_source(&view, &plan).await?;
             view = self.fence().await?;
             let plan = self.plan(&view)?;
             if !unready(&view, &plan).is_empty() {
                 continue;
             }
-            self.record(Record::Planned {
-                objects: planned(&view, &plan),
-            })?;
+            self.read_namespaces(&view, &plan).await?;
+            // Again, now that nothing moves any more: what is copied is what is kept.
+            self.export(&view, &plan)?;
+            self.record_plan(&view, &plan)?;
             let identities = self.copy(&view, &plan, &copies).await?;
             self.drop_stale_copies(&view, &plan, &copies).await?;
             self.prove(&view, &plan, &identities).await?;
@@ -278,7 +304,10 @@ impl Move<'_> {
         if plan.layers.is_empty() {
             return Err(refusal(
                 &format!("there is nothing to move in namespace {}", self.namespace),
-                vec![format!("the {} has no Cluster in it", self.source.name)],
+                vec![format!(
+                    "the {} has no Cluster in it",
+                    self.source.map_or("export", |s| s.name.as_str())
+                )],
             )
             .fix("check the name of the namespace and which cluster is the source"));
         }
@@ -292,7 +321,8 @@ impl Move<'_> {
         plan: &Plan,
         missing: Vec<String>,
     ) -> Result<()> {
-        if !view.objects.iter().any(|o| self.is_ours(o)) {
+        // With a part of it gone the source must not run again: its controllers would make anew what is missing.
+        if !self.state.kept.is_empty() || !view.objects.iter().any(|o| self.is_ours(o)) {
             return Err(refusal("the clusters are not ready to move", missing)
                 .fix("wait until they are provisioned, then run the same command again"));
         }
@@ -301,7 +331,7 @@ impl Move<'_> {
             missing.join("; ")
         ));
         self.release_source(view, plan).await?;
-        wait_ready(self.source, self.namespace, STALL, self.progress).await
+        wait_ready(self.source()?, self.namespace, STALL, self.progress).await
     }
 
     fn is_ours(&self, object: &Object) -> bool {
@@ -315,13 +345,20 @@ impl Move<'_> {
     }
 
     fn sent(&self) -> u64 {
-        self.source.attempts() + self.target.attempts()
+        self.source.map_or(0, Cluster::attempts) + self.target.attempts()
+    }
+
+    /// Writes down what is about to be copied, with what must be kept.
+    fn record_plan(&mut self, view: &View, plan: &Plan) -> Result<()> {
+        let mut objects = planned(view, plan);
+        objects.extend(self.state.kept.iter().cloned());
+        self.record(Record::Planned { objects })
     }
 
     async fn view_source(&mut self) -> Result<View> {
         let sent = self.sent();
         let view = inventory::view(
-            self.source,
+            self.source()?,
             self.kinds.values(),
             self.namespace,
             self.progress,
@@ -348,7 +385,9 @@ impl Move<'_> {
         if e.has_state() {
             return e;
         }
-        if self.state.committed {
+        if self.source.is_none() && !self.state.committed {
+            e.state("the source is gone; the target may hold paused copies, the export holds everything. Run the same command again: it goes on from here")
+        } else if self.state.committed {
             e.state("everything is proven in the target and still paused there; the source is being cleared. Run the same command again: it goes on from here")
         } else if self.state.was_paused.is_empty() && self.state.planned.is_empty() {
             e.state("nothing was changed")

@@ -12,7 +12,8 @@ use crate::{
     cluster_api::{
         inventory::MoveKind,
         journal::{Record, Reference},
-        object::{BLOCK_MOVE, CLUSTER_NAME, CORE, Object, PAUSED, PAUSED_FOR_MOVE},
+        marks::{self, PAUSED_FOR_MOVE},
+        object::{BLOCK_MOVE, CLUSTER_NAME, CORE, Object, PAUSED},
         plan::Plan,
     },
     ports::kubernetes::{Cluster, Exact, Waiting},
@@ -33,7 +34,7 @@ impl Move<'_> {
                 let (gvk, name) = (object.gvk.clone(), object.name().to_owned());
                 let namespace = object.namespace().map(str::to_owned);
                 let done = self
-                    .source
+                    .source()?
                     .merge_exact(&gvk, namespace.as_deref(), &name, &patch, self.progress)
                     .await?;
                 if done != Exact::Changed {
@@ -41,7 +42,7 @@ impl Move<'_> {
                 }
                 // Decide again on what it is now: a user may have paused it meanwhile.
                 let now = self
-                    .source
+                    .source()?
                     .read(&gvk, namespace.as_deref(), &name, self.progress)
                     .await?;
                 match now {
@@ -55,6 +56,17 @@ impl Move<'_> {
 
     /// The patch that pauses; `None` when it is paused already.
     fn pause_patch(&self, object: &Object) -> Result<Option<Value>> {
+        if let Some(origin) = marks::origin(&object.object) {
+            return Err(Error::new(
+                Kind::Locked,
+                format!("{object} came here by a move that is not complete"),
+            )
+            .because(format!(
+                "its mark names the cluster with UID {}",
+                origin.cluster
+            ))
+            .fix("complete that move first: run the command that began it again"));
+        }
         match object.annotation(PAUSED_FOR_MOVE) {
             Some(target) if target == self.target_uid => return Ok(None),
             Some(target) => {
@@ -118,7 +130,8 @@ impl Move<'_> {
                 .chain([&(CORE.to_owned(), "Cluster".to_owned())])
                 .filter_map(|k| self.kinds.get(k).cloned())
                 .collect();
-            view = self.view_kinds(self.source, kinds).await?;
+            let source = self.source()?.clone();
+            view = self.view_kinds(&source, kinds).await?;
             complete = false;
         }
     }
@@ -131,34 +144,12 @@ impl Move<'_> {
             .filter(|o| self.is_ours(o))
             .map(Object::reference)
             .collect();
-        self.unpause(self.source, &ours).await?;
+        self.unpause(self.source()?, &ours).await?;
         self.record(Record::Released)
     }
 
-    /// The last step: classes first, then clusters. What stays in the source runs on there too.
-    pub(super) async fn unpause_target(&mut self) -> Result<()> {
-        let of = |kind: &str, only_staying: bool| -> Vec<Reference> {
-            self.state
-                .planned
-                .iter()
-                .filter(|p| p.object.kind == kind && p.object.api_version.starts_with(CORE))
-                .filter(|p| p.stays || !only_staying)
-                .map(|p| p.object.clone())
-                .collect()
-        };
-        let (classes, staying, clusters) = (
-            of("ClusterClass", false),
-            of("ClusterClass", true),
-            of("Cluster", false),
-        );
-        self.unpause(self.target, &classes).await?;
-        self.unpause(self.source, &staying).await?;
-        self.unpause(self.target, &clusters).await?;
-        self.record(Record::Unpaused)
-    }
-
-    /// Unpauses those that carry the mark of this move.
-    async fn unpause(&self, cluster: &Cluster, objects: &[Reference]) -> Result<()> {
+    /// Unpauses what this move has paused, and takes its marks off with the same request: from then on nobody counts it as moving.
+    pub(super) async fn unpause(&self, cluster: &Cluster, objects: &[Reference]) -> Result<()> {
         let work: Vec<_> = objects
             .iter()
             .map(|reference| self.unpause_one(cluster, reference))
@@ -183,17 +174,23 @@ impl Move<'_> {
             let Some(object) = found.map(|o| Object::new(o, &gvk)) else {
                 return Ok(());
             };
-            if !self.is_ours(&object) {
+            let ours = self.is_ours(&object);
+            let copy = self.is_copy_of(&object.object, &reference.uid);
+            if !ours && !copy {
                 return Ok(());
             }
-            let was = self.state.was_paused.get(&reference.uid).copied().flatten();
             let mut patch = json!({"metadata": {
                 "resourceVersion": object.object.metadata.resource_version,
-                "annotations": {PAUSED_FOR_MOVE: null},
+                "annotations": {},
             }});
-            if reference.kind == "Cluster" {
+            for mark in marks::ALL {
+                patch["metadata"]["annotations"][mark] = Value::Null;
+            }
+            // What a person has paused carries no mark of a pause and stays paused.
+            if ours && reference.kind == "Cluster" {
+                let was = self.state.was_paused.get(&reference.uid).copied().flatten();
                 patch["spec"]["paused"] = json!(was);
-            } else {
+            } else if ours {
                 patch["metadata"]["annotations"][PAUSED] = Value::Null;
             }
             self.progress.seen(&format!("unpausing {reference}"));
@@ -207,7 +204,7 @@ impl Move<'_> {
     }
 }
 
-fn can_pause(object: &Object) -> bool {
+pub(super) fn can_pause(object: &Object) -> bool {
     object.is(CORE, "Cluster") || object.is(CORE, "ClusterClass")
 }
 

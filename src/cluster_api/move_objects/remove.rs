@@ -31,6 +31,11 @@ pub(super) enum Removal<'a> {
 impl Move<'_> {
     /// Deletes what has moved. `proven` is the source as it was proven just now; without it everything left is proven again.
     pub(super) async fn clear_source(&mut self, proven: Option<View>) -> Result<()> {
+        let Some(source) = self.source else {
+            self.progress
+                .seen("the source is gone, so there is nothing to clear");
+            return Ok(());
+        };
         let planned: Vec<Planned> = self
             .state
             .planned
@@ -43,7 +48,7 @@ impl Move<'_> {
             Some(view) => view,
             None => {
                 let kinds = self.planned_kinds(&planned);
-                let view = self.view_kinds(self.source, kinds.clone()).await?;
+                let view = self.view_kinds(source, kinds.clone()).await?;
                 self.prove_rest(&view, &planned, &identities, kinds).await?;
                 view
             }
@@ -56,11 +61,7 @@ impl Move<'_> {
             for planned in planned.iter().filter(|p| p.layer == layer) {
                 match found.get(&Key::of(&planned.object)) {
                     Some(object) if object.uid() == planned.object.uid => {
-                        work.push(self.take_away(
-                            self.source,
-                            object,
-                            Removal::Proven(&identities),
-                        ));
+                        work.push(self.take_away(source, object, Removal::Proven(&identities)));
                     }
                     Some(object) => self.progress.seen(&format!(
                         "{object} was made anew in the source since it moved: left alone"
@@ -99,7 +100,7 @@ impl Move<'_> {
     }
 
     fn identities(&self) -> Result<Identities> {
-        let mut identities = Identities::default();
+        let mut identities = Identities::new(&self.source_uid);
         for planned in &self.state.planned {
             let object = &planned.object;
             let uid = self.state.created.get(&object.uid).ok_or_else(|| {
@@ -113,7 +114,7 @@ impl Move<'_> {
         Ok(identities)
     }
 
-    fn planned_kinds(&self, planned: &[Planned]) -> Vec<MoveKind> {
+    pub(super) fn planned_kinds(&self, planned: &[Planned]) -> Vec<MoveKind> {
         let keys = planned.iter().map(|p| Key::of(&p.object));
         let kinds: std::collections::BTreeSet<(String, String)> =
             keys.map(|k| (k.group, k.kind)).collect();
@@ -225,7 +226,9 @@ impl Move<'_> {
             .unwrap_or_default();
         if !object.is_deleted() {
             let mut seen = object.object.clone();
-            if object.annotation(DELETE_FOR_MOVE).is_none() {
+            // Secrets and ConfigMaps have no controllers or webhooks that would want to know.
+            let wants_mark = !gvk.group.is_empty();
+            if wants_mark && object.annotation(DELETE_FOR_MOVE).is_none() {
                 let patch = json!({"metadata": {
                     "uid": object.uid(),
                     "resourceVersion": object.object.metadata.resource_version,

@@ -108,6 +108,23 @@ pub const MACHINE_DEPLOYMENT: Known = Known::new(
     "MachineDeployment",
     "machinedeployments",
 );
+/// Cluster API MachineSet.
+pub const MACHINE_SET: Known =
+    Known::new("cluster.x-k8s.io", "v1beta2", "MachineSet", "machinesets");
+/// Cluster API MachineHealthCheck.
+pub const HEALTH_CHECK: Known = Known::new(
+    "cluster.x-k8s.io",
+    "v1beta2",
+    "MachineHealthCheck",
+    "machinehealthchecks",
+);
+/// Cluster API KubeadmConfigTemplate.
+pub const CONFIG_TEMPLATE: Known = Known::new(
+    "bootstrap.cluster.x-k8s.io",
+    "v1beta2",
+    "KubeadmConfigTemplate",
+    "kubeadmconfigtemplates",
+);
 /// Cluster API KubeadmControlPlane.
 pub const CONTROL_PLANE: Known = Known::new(
     "controlplane.cluster.x-k8s.io",

@@ -4,7 +4,9 @@
 mod apply;
 mod board;
 mod exact;
+pub mod hold;
 pub mod kinds;
+pub mod lease;
 mod look;
 pub mod names;
 pub mod objects;
@@ -117,10 +119,19 @@ impl Cluster {
                 .because(e.to_string())
         };
         let kubeconfig = Kubeconfig::from_yaml(text).map_err(|e| fail(&e))?;
+        let proxied = kubeconfig
+            .clusters
+            .iter()
+            .flat_map(|c| &c.cluster)
+            .any(|c| c.proxy_url.is_some());
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
             .await
             .map_err(|e| fail(&e))?;
         config.connect_timeout = Some(Duration::from_secs(5));
+        // The environment's proxy leads out of the house, not to machines on this host.
+        if !proxied {
+            config.proxy_url = None;
+        }
         let client = Client::try_from(config).map_err(|e| fail(&e))?;
         Ok(Self::new(name, client))
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -9,10 +10,15 @@ use kube::core::{DynamicObject, GroupVersionKind};
 use mctl::{
     Error, Result,
     cluster_api::{
+        export::FileExports,
         journal::{FileJournal, MoveJournal, Record},
-        move_objects::{self, Report},
+        move_objects::{self, Order, Report},
     },
-    ports::kubernetes::{Cluster, condition, gvk, kind},
+    ports::{
+        clock::Wall,
+        files::Disk,
+        kubernetes::{Cluster, gvk, kind, met},
+    },
 };
 use serde_json::{Value, json};
 
@@ -94,7 +100,7 @@ async fn install(cluster: &Cluster, definitions: &[DynamicObject]) {
     for crd in definitions {
         let (kind, name) = (gvk(crd).unwrap(), crd.metadata.name.as_deref().unwrap());
         let established = |o: Option<&DynamicObject>| {
-            o.map_or(Err("not there".into()), |o| condition(o, "Established"))
+            o.map_or(Err("not there".into()), |o| met(o, "Established"))
         };
         cluster
             .wait(&kind, None, name, Duration::from_secs(60), &(), established)
@@ -135,10 +141,22 @@ impl Case<'_> {
         // Each process opens the file anew.
         let file = FileJournal::open(&self.folder.path().join("move.jsonl")).unwrap();
         let journal = Stumbling { file, fail };
+        let exports = FileExports::new(Arc::new(Disk), self.folder.path());
+        let order = Order {
+            source: Some(&self.source),
+            target: &self.target,
+            namespace: &self.namespace,
+            journal: &journal,
+            exports: Some(&exports),
+            environment: json!({}),
+            holder: &self.namespace,
+            clock: Arc::new(Wall),
+            progress: &(),
+        };
         tokio::select! {
             biased;
             () = self.tap.crashed() => None,
-            result = move_objects::run(&self.source, &self.target, &self.namespace, &journal, &()) => Some(result),
+            result = move_objects::run(&order) => Some(result),
         }
     }
 

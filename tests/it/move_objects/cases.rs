@@ -5,10 +5,17 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use mctl::{Kind, cluster_api::move_objects, ports::kubernetes::Cluster};
+use mctl::{
+    Kind,
+    cluster_api::{
+        marks,
+        move_objects::{self, Order},
+    },
+    ports::kubernetes::Cluster,
+};
 use serde_json::{Value, json};
 
-use super::world::{NAMESPACE, World, cluster, machine, object, picture, secret};
+use super::world::{NAMESPACE, World, cluster, machine, object, picture, secret, writes};
 use crate::fake::{Call, Fault, Store};
 
 fn annotate(fake: &crate::fake::Fake, kind: &str, name: &str, annotation: &str, value: &str) {
@@ -68,26 +75,34 @@ async fn the_namespace_keeps_its_labels() {
     );
 }
 
+/// Also when the process dies and the journal is lost on the way; and a pause alone never says that anything moves.
 #[tokio::test(start_paused = true)]
 async fn user_paused_stays_paused() {
-    let mut world = World::new(&["golem", "gauss", "galaxy"]);
-    set(&mut world.source.store(), "Cluster", "gauss", |c| {
-        c["spec"]["paused"] = json!(true);
-    });
-    annotate(
-        &world.source,
-        "Cluster",
-        "galaxy",
-        "cluster.x-k8s.io/paused",
-        "",
-    );
-    set(&mut world.source.store(), "Cluster", "golem", |c| {
-        c["spec"]["paused"] = json!(false);
-    });
-    world.expect_all();
-    let before = picture(&world.source);
-    world.run().await.unwrap();
-    assert_eq!(picture(&world.target), before);
+    for at in [None, Some(10), Some(60), Some(130)] {
+        let mut world = World::new(&["golem", "gauss", "galaxy"]);
+        set(&mut world.source.store(), "Cluster", "gauss", |c| {
+            c["spec"]["paused"] = json!(true);
+        });
+        let by_annotation = "cluster.x-k8s.io/paused";
+        annotate(&world.source, "Cluster", "galaxy", by_annotation, "");
+        set(&mut world.source.store(), "Cluster", "golem", |c| {
+            c["spec"].as_object_mut().unwrap().shift_remove("paused");
+        });
+        world.expect_all();
+        let before = picture(&world.source);
+        if let Some(at) = at {
+            world.fault_at(at, true, Fault::Crash { applied: true });
+            assert!(world.run_or_crash().await.is_none(), "write {at}");
+            world.journal.lose();
+            world.no_faults();
+        }
+        world.run().await.unwrap();
+        assert_eq!(picture(&world.target), before, "{at:?}");
+        for cluster in world.target.all("Cluster") {
+            let cluster = serde_json::from_value(cluster).unwrap();
+            assert!(!marks::is_moving(&cluster), "{at:?}");
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -283,7 +298,7 @@ async fn not_ready() {
     ] {
         assert!(e.to_string().contains(text), "{e}");
     }
-    assert!(world.source.log().iter().all(|c| !c.writes()));
+    assert!(writes(&world.source).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,14 +328,7 @@ async fn owners_that_do_not_move() {
         "{e}"
     );
     assert!(e.to_string().contains("nothing was changed"), "{e}");
-    assert!(
-        world
-            .source
-            .log()
-            .iter()
-            .chain(&world.target.log())
-            .all(|c| !c.writes())
-    );
+    assert!(writes(&world.source).is_empty() && writes(&world.target).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -364,7 +372,7 @@ async fn something_of_others_in_the_way() {
         "{e}"
     );
     assert!(e.to_string().contains("nothing was changed"), "{e}");
-    assert!(world.target.log().iter().all(|c| !c.writes()));
+    assert!(writes(&world.target).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,9 +408,18 @@ async fn onto_itself() {
     let world = World::new(&["golem"]);
     let one = Cluster::new("one", world.source.client());
     let two = Cluster::new("two", world.source.client());
-    let e = move_objects::run(&one, &two, NAMESPACE, &*world.journal, &())
-        .await
-        .unwrap_err();
+    let order = Order {
+        source: Some(&one),
+        target: &two,
+        namespace: NAMESPACE,
+        journal: &*world.journal,
+        exports: None,
+        environment: json!(null),
+        holder: "run",
+        clock: world.clock.clone(),
+        progress: &(),
+    };
+    let e = move_objects::run(&order).await.unwrap_err();
     assert_eq!(e.kind(), Kind::Usage);
 }
 
@@ -565,10 +582,9 @@ async fn deletions_are_marked() {
             for o in store.all("").iter().filter(|o| {
                 o["metadata"]["name"] == name && o["metadata"]["namespace"] == NAMESPACE
             }) {
-                if call.path.contains(&format!(
-                    "/{}s/",
-                    o["kind"].as_str().unwrap().to_lowercase()
-                )) {
+                let place = format!("/{}s/", o["kind"].as_str().unwrap().to_lowercase());
+                // Nobody looks after Secrets, so nobody has to be told.
+                if o["kind"] != "Secret" && call.path.contains(&place) {
                     assert_eq!(
                         o["metadata"]["annotations"]["clusterctl.cluster.x-k8s.io/delete-for-move"],
                         "",
@@ -669,10 +685,8 @@ async fn many_objects_in_pages() {
     world.expect_all();
     let report = world.run().await.unwrap();
     assert_eq!(report.objects, 14 + 4 * 50);
-    assert!(
-        report.requests as f64 / report.objects as f64 <= 5.0,
-        "{report:?}"
-    );
+    let each = (report.requests - report.fixed) as f64 / report.objects as f64;
+    assert!(each <= 5.0, "{each}");
     assert!(world.end().1.is_empty());
 }
 
@@ -707,8 +721,8 @@ async fn preview_tells_all_and_changes_nothing() {
 #[test]
 fn the_future_can_be_sent() {
     fn send<T: Send>(_: T) {}
-    let _ = |a: &'static Cluster, j: &'static super::world::Journal| {
-        send(move_objects::run(a, a, "", j, &()));
+    let _ = |a: &'static Cluster, order: &'static Order<'static>| {
+        send(move_objects::run(order));
         send(mctl::cluster_api::wait_ready(
             a,
             "",

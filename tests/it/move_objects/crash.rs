@@ -1,6 +1,9 @@
 //! The process dies at every request and at every journal record; the same call must finish as if nothing had happened.
 
-use super::world::World;
+use super::{
+    tally::{CRASHES, through},
+    world::World,
+};
 use crate::fake::Fault;
 
 /// Crashes at each `step`th request (or write) in turn, then goes on. Returns how many crash points there were.
@@ -39,15 +42,15 @@ async fn crash_everywhere(clusters: &[&str], only_writes: bool, step: usize) -> 
 #[tokio::test(start_paused = true)]
 async fn one_cluster_at_every_request() {
     let points = crash_everywhere(&["golem"], false, 1).await;
-    println!("{points} crash points, 0 violations");
     assert!(points > 110, "{points}");
+    through(&CRASHES, points);
 }
 
 #[tokio::test(start_paused = true)]
 async fn three_clusters_at_every_other_write() {
     let points = crash_everywhere(&["golem", "gauss", "galaxy"], true, 2).await;
-    println!("{points} crash points, 0 violations");
     assert!(points > 75, "{points}");
+    through(&CRASHES, points);
 }
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +77,7 @@ async fn at_every_journal_record() {
         }
         if over {
             assert!(at > 10, "only {at} records");
-            return;
+            return through(&CRASHES, 2 * at);
         }
     }
 }
@@ -84,6 +87,7 @@ async fn at_every_journal_record() {
 async fn many_times_in_one_move() {
     let clusters = ["golem"];
     let clean = World::clean(&clusters).await;
+    let mut points = 0;
     for step in [7, 23, 60] {
         let world = World::new(&clusters);
         let mut crashes = 0;
@@ -105,28 +109,8 @@ async fn many_times_in_one_move() {
             world.check(&format!("step {step}, crash {n}"));
         }
         assert!(crashes > 0);
+        points += crashes;
         assert_eq!(world.end(), clean, "step {step}");
     }
-}
-
-/// The journal file is lost as well: what is marked in the clusters suffices until the source begins to be cleared.
-#[tokio::test(start_paused = true)]
-async fn with_the_journal_lost_before_the_commit() {
-    let clusters = ["golem"];
-    let clean = World::clean(&clusters).await;
-    for at in 0.. {
-        let world = World::new(&clusters);
-        world.fault_at(at, true, Fault::Crash { applied: true });
-        if world.run_or_crash().await.is_some() {
-            panic!("never came to the commit");
-        }
-        if world.journal.load_committed() {
-            assert!(at > 15, "{at}");
-            return;
-        }
-        world.journal.lose();
-        world.no_faults();
-        world.run().await.unwrap_or_else(|e| panic!("at {at}: {e}"));
-        assert_eq!(world.end(), clean, "at {at}");
-    }
+    through(&CRASHES, points);
 }

@@ -11,13 +11,18 @@ use std::{
 use mctl::{
     Error, Result,
     cluster_api::{
+        export::{Export, Exports},
         journal::{MoveJournal, Record},
-        move_objects::{self, Report},
+        move_objects::{self, Order, Report},
     },
-    ports::kubernetes::Cluster,
+    ports::{
+        clock::Clock,
+        kubernetes::{Cluster, Progress},
+    },
 };
 use serde_json::{Value, json};
 
+use super::planted::Planted;
 use crate::fake::{Call, Fake, Fault, Store};
 
 pub const NAMESPACE: &str = "org-giantswarm";
@@ -239,6 +244,16 @@ pub struct World {
     pub source: Fake,
     pub target: Fake,
     pub journal: Arc<Journal>,
+    pub exports: Arc<Kept>,
+    /// True when the engine says that the source's container is gone.
+    pub gone: bool,
+    /// Who moves.
+    pub holder: &'static str,
+    /// The bug that is in the program.
+    pub planted: Option<Planted>,
+    pub clock: Arc<TestClock>,
+    /// What was shown to the user.
+    pub shown: Arc<Shown>,
     /// Every object of the source that must be in one of the two at any time, by kind and name.
     expected: Vec<(String, String)>,
 }
@@ -256,10 +271,42 @@ impl World {
             source,
             target,
             journal: Arc::default(),
+            exports: Arc::default(),
+            gone: false,
+            holder: "run-1",
+            planted: None,
+            clock: Arc::new(TestClock(tokio::time::Instant::now())),
+            shown: Arc::default(),
             expected: Vec::new(),
         };
         world.expect_all();
         world
+    }
+
+    /// The same with a bug in the program.
+    pub fn with(clusters: &[&str], planted: Option<Planted>) -> Self {
+        let mut world = Self::new(clusters);
+        world.planted = planted;
+        world.journal.plant(planted);
+        world.exports.plant(planted);
+        world
+    }
+
+    /// Another process with a state folder of its own.
+    pub fn other_mover(&self, holder: &'static str) -> Self {
+        Self {
+            journal: Arc::default(),
+            exports: Arc::default(),
+            holder,
+            ..self.clone()
+        }
+    }
+
+    fn client(&self, fake: &Fake) -> kube::Client {
+        match self.planted {
+            Some(bug) => bug.client(fake),
+            None => fake.client(),
+        }
     }
 
     /// From here on the source's present objects must never be lost, and both servers collect garbage.
@@ -270,9 +317,20 @@ impl World {
     }
 
     pub async fn run(&self) -> Result<Report> {
-        let source = Cluster::new("temporary cluster", self.source.client());
-        let target = Cluster::new("management cluster", self.target.client());
-        move_objects::run(&source, &target, NAMESPACE, &*self.journal, &()).await
+        let source = Cluster::new("temporary cluster", self.client(&self.source));
+        let target = Cluster::new("management cluster", self.client(&self.target));
+        move_objects::run(&Order {
+            source: (!self.gone).then_some(&source),
+            target: &target,
+            namespace: NAMESPACE,
+            journal: &*self.journal,
+            exports: Some(&*self.exports),
+            environment: json!({"mirror": "172.18.0.2:5000"}),
+            holder: self.holder,
+            clock: self.clock.clone(),
+            progress: &*self.shown,
+        })
+        .await
     }
 
     /// Runs until the end or a crash of [`Fault::Crash`]; `None` after a crash.
@@ -423,6 +481,7 @@ pub fn picture(fake: &Fake) -> BTreeMap<String, Value> {
 pub struct Journal {
     records: Mutex<Vec<Record>>,
     fail: Mutex<Option<(usize, bool)>>,
+    planted: Mutex<Option<Planted>>,
 }
 
 impl Journal {
@@ -435,14 +494,27 @@ impl Journal {
         *self.fail.lock().unwrap() = None;
     }
 
+    fn plant(&self, planted: Option<Planted>) {
+        *self.planted.lock().unwrap() = planted;
+    }
+
     /// True after the point of no return.
-    pub fn load_committed(&self) -> bool {
+    pub fn committed(&self) -> bool {
         self.records.lock().unwrap().contains(&Record::Committed)
     }
 
     /// As if the file had been deleted.
     pub fn lose(&self) {
         self.records.lock().unwrap().clear();
+    }
+
+    /// What a power cut leaves of it.
+    pub fn power_cut(&self) {
+        if *self.planted.lock().unwrap() == Some(Planted::NoFsync) {
+            let mut records = self.records.lock().unwrap();
+            let left = records.len().saturating_sub(6);
+            records.truncate(left);
+        }
     }
 }
 
@@ -462,9 +534,92 @@ impl MoveJournal for Journal {
             }
             return Err(Error::failed("the disk is gone"));
         }
+        let early = *self.planted.lock().unwrap() == Some(Planted::DeletesBeforeTheCommit);
+        if early && *record == Record::Committed {
+            return Ok(());
+        }
         // What a file would make of it.
         let line = serde_json::to_string(record).unwrap();
         records.push(serde_json::from_str(&line).unwrap());
         Ok(())
     }
+}
+
+/// An export in memory.
+#[derive(Default)]
+pub struct Kept {
+    export: Mutex<Option<String>>,
+    calls: AtomicUsize,
+    late: Mutex<bool>,
+}
+
+impl Kept {
+    fn plant(&self, planted: Option<Planted>) {
+        *self.late.lock().unwrap() = planted == Some(Planted::ExportsAfterThePause);
+    }
+
+    pub fn is_there(&self) -> bool {
+        self.export.lock().unwrap().is_some()
+    }
+
+    pub fn discard(&self) {
+        *self.export.lock().unwrap() = None;
+    }
+}
+
+impl Exports for Kept {
+    fn keep(&self, export: &Export) -> Result<()> {
+        let first = self.calls.fetch_add(1, Ordering::Relaxed) == 0;
+        if !(first && *self.late.lock().unwrap()) {
+            *self.export.lock().unwrap() = Some(serde_json::to_string(export).unwrap());
+        }
+        Ok(())
+    }
+
+    fn load(&self) -> Result<Option<Export>> {
+        let export = self.export.lock().unwrap();
+        Ok(export.as_ref().map(|e| serde_json::from_str(e).unwrap()))
+    }
+}
+
+/// The wall clock goes with the paused one.
+pub struct TestClock(tokio::time::Instant);
+
+impl TestClock {
+    pub fn begin(&self) -> tokio::time::Instant {
+        self.0
+    }
+}
+
+#[async_trait::async_trait]
+impl Clock for TestClock {
+    fn now(&self) -> jiff::Timestamp {
+        let begin: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        begin + jiff::SignedDuration::try_from(self.0.elapsed()).unwrap()
+    }
+
+    fn instant(&self) -> tokio::time::Instant {
+        tokio::time::Instant::now()
+    }
+
+    async fn sleep(&self, time: std::time::Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// What was shown.
+#[derive(Default)]
+pub struct Shown(pub Mutex<Vec<String>>);
+
+impl Progress for Shown {
+    fn seen(&self, evidence: &str) {
+        self.0.lock().unwrap().push(evidence.to_owned());
+    }
+}
+
+/// Requests that change something, Leases left out: they come and go with every move.
+pub fn writes(fake: &Fake) -> Vec<Call> {
+    let log = fake.log().into_iter();
+    log.filter(|c| c.writes() && !c.path.contains("/leases"))
+        .collect()
 }

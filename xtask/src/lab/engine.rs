@@ -62,6 +62,9 @@ impl State {
 /// The engine that answers at `DOCKER_HOST` or the default socket, else the lab's own, started if need be.
 pub fn ensure(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<Engine> {
     let own = load(cache)?;
+    if own.is_none() {
+        end_orphans(cache)?;
+    }
     let asked = std::env::var("DOCKER_HOST")
         .ok()
         .filter(|host| !host.is_empty())
@@ -130,6 +133,37 @@ pub fn stop(cache: &Cache) -> Result<bool> {
     Ok(true)
 }
 
+/// Ends an engine of the lab's own of which nothing is written down any more, because its folder was deleted or written by
+/// another version: it may still answer, and has lost its programs or its data.
+fn end_orphans(cache: &Cache) -> Result<()> {
+    let programs = cache.join("engine");
+    if leftovers(&programs)?.is_empty() {
+        return Ok(());
+    }
+    let _lock = cache.lock("engine")?;
+    eprintln!("engine: ending one that an earlier run of the lab left behind");
+    let mut pids = leftovers(&programs)?;
+    // It ends its containers; what serves them goes by itself then.
+    pids.sort_by_key(|pid| !is_engine(*pid));
+    for pid in pids {
+        terminate(pid)?;
+    }
+    let docker = cache.join("docker");
+    let exec_root = exec_root(&docker);
+    kernel::unmount_below(&[&docker.join("data"), &exec_root])?;
+    if exec_root.exists() {
+        remove_tree(&exec_root)?;
+    }
+    Ok(())
+}
+
+fn is_engine(pid: Pid) -> bool {
+    fs::read_link(format!("/proc/{}/exe", pid.as_raw_nonzero())).is_ok_and(|exe| {
+        exe.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with("dockerd"))
+    })
+}
+
 /// The default socket, unless somebody listens there; what is there and does not answer is a leftover.
 fn free_socket(docker: &Path) -> PathBuf {
     let default = PathBuf::from(DEFAULT_SOCKET);
@@ -151,7 +185,7 @@ fn answers(host: &str) -> bool {
 }
 
 fn ping(host: &str) -> Result<bool> {
-    let wait = Some(Duration::from_secs(5));
+    let wait = Some(Duration::from_secs(20)); // a busy machine answers late, a dead engine refuses at once
     let ask = "GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n";
     let mut reply = String::new();
     if let Some(path) = host.strip_prefix("unix://") {
@@ -197,11 +231,20 @@ fn programs(cache: &Cache, pins: &Pins, debian: &Debian) -> Result<PathBuf> {
 fn load(cache: &Cache) -> Result<Option<State>> {
     let path = cache.join("docker/engine.json");
     match fs::read(&path) {
-        Ok(bytes) => {
-            Ok(Some(serde_json::from_slice(&bytes).with_context(|| {
-                format!("{} is damaged", path.display())
-            })?))
-        }
+        Ok(bytes) => Ok(match serde_json::from_slice(&bytes) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                // Cut off, or of another version: what it says cannot be put back, and must not keep every run from starting.
+                let aside = path.with_extension("unreadable");
+                eprintln!(
+                    "{} cannot be read ({error}); it is now {}",
+                    path.display(),
+                    aside.display()
+                );
+                fs::rename(&path, &aside)?;
+                None
+            }
+        }),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
     }
@@ -263,7 +306,7 @@ fn start(docker: &Path, state: &State) -> Result<()> {
         .stderr(log)
         .spawn()
         .context("cannot start the Docker engine")?;
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + Duration::from_secs(180);
     loop {
         if answers(&state.host()) {
             return Ok(());
@@ -277,7 +320,7 @@ fn start(docker: &Path, state: &State) -> Result<()> {
         }
         if Instant::now() > deadline {
             bail!(
-                "the Docker engine does not answer after 90 s; its log: {}",
+                "the Docker engine does not answer after 180 s; its log: {}",
                 log_path.display()
             );
         }
@@ -369,5 +412,35 @@ mod tests {
             s.write_all(b"HTTP/1.0 200 OK\r\n\r\nOK").unwrap();
         });
         assert!(answers(&format!("unix://{}", path.display())));
+    }
+
+    #[test]
+    fn an_engine_whose_folder_was_deleted_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path().join("lab")).unwrap();
+        let bin = cache.join("engine/old/root/usr/sbin");
+        fs::create_dir_all(&bin).unwrap();
+        fs::copy(which("sleep").unwrap(), bin.join("dockerd")).unwrap();
+        let mut engine = Command::new(bin.join("dockerd")).arg("60").spawn().unwrap();
+        let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+        remove_tree(&cache.join("engine")).unwrap();
+        let reaper = std::thread::spawn(move || engine.wait().unwrap());
+        end_orphans(&cache).unwrap();
+        assert!(!reaper.join().unwrap().success());
+        assert!(alive(Pid::from_child(&other)), "somebody else's goes on");
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+
+    #[test]
+    fn a_state_that_cannot_be_read_is_put_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::at(dir.path().join("lab")).unwrap();
+        assert!(load(&cache).unwrap().is_none());
+        fs::create_dir_all(cache.join("docker")).unwrap();
+        fs::write(cache.join("docker/engine.json"), "{\"socket\": ").unwrap();
+        assert!(load(&cache).unwrap().is_none());
+        assert!(cache.join("docker/engine.unreadable").exists());
+        assert!(!cache.join("docker/engine.json").exists());
     }
 }

@@ -113,6 +113,9 @@ pub struct Program {
     /// Go modules, `path@version`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub modules: Vec<String>,
+    /// Keeps its own versions of the libraries: it does not compile with those that the others share.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_libraries: bool,
     /// Released version that stands for replaces by a folder of the module's own repository.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub local_replaces: Option<String>,
@@ -151,7 +154,7 @@ impl Program {
 
     /// Whether its libraries have the versions that all programs share.
     pub fn shares_libraries(&self) -> bool {
-        self.c.is_none()
+        self.c.is_none() && !self.own_libraries
     }
 
     /// Names of its executables.

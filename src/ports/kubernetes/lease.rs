@@ -1,9 +1,16 @@
-//! Leader election over one Lease: acquire, renew, lose. Must not know what a leader does.
+//! One Lease: acquire, renew, lose. Must not know what its holder does.
 //!
 //! As in client-go, expiry is judged by how long *this* process has seen the record unchanged, never by comparing
 //! clocks of two machines. Who cannot renew within the deadline has lost, before anyone else may take over.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -11,13 +18,14 @@ use k8s_openapi::{
 };
 use kube::{
     Api,
-    api::{PatchParams, PostParams},
+    api::{DeleteParams, PatchParams, PostParams, Preconditions},
 };
 use tokio::{sync::watch, time::Instant};
 
-use crate::{Error, FIELD_MANAGER, Result, ports::kubernetes::short};
+use super::{Cluster, short};
+use crate::{Error, FIELD_MANAGER, Result, ports::clock::Clock};
 
-/// Times of an election.
+/// Times of a lease; by default those of an election.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// How long others wait after the last renewal before they take over.
@@ -53,12 +61,20 @@ enum Move {
 }
 
 /// The record as last seen, and since when it has looked like that.
-struct Seen {
-    record: Option<LeaseSpec>,
+pub(super) struct Seen {
+    pub(super) record: Option<LeaseSpec>,
     since: Instant,
 }
 
 impl Seen {
+    /// Nothing was seen yet.
+    pub(super) fn nothing(now: Instant) -> Self {
+        Self {
+            record: None,
+            since: now,
+        }
+    }
+
     fn note(&mut self, record: Option<&LeaseSpec>, now: Instant) {
         if self.record.as_ref() != record {
             self.record = record.cloned();
@@ -82,26 +98,53 @@ impl Seen {
     }
 }
 
-/// One process that wants to lead.
+/// One process that wants the lease.
 pub struct Candidate {
     api: Api<Lease>,
-    name: String,
+    pub(super) name: String,
     identity: String,
-    timing: Timing,
+    pub(super) timing: Timing,
+    pub(super) clock: Arc<dyn Clock>,
+    /// Requests of the cluster that it belongs to, if they are counted.
+    attempts: Arc<AtomicU64>,
     holder: watch::Sender<Option<String>>,
     answered: watch::Sender<Option<Instant>>,
 }
 
 impl Candidate {
     /// A candidate for the Lease `name` in the API's namespace. The identity is unique per process that runs at a time.
-    pub fn new(api: Api<Lease>, name: &str, identity: &str, timing: Timing) -> Self {
+    pub fn new(
+        api: Api<Lease>,
+        name: &str,
+        identity: &str,
+        timing: Timing,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         Self {
             api,
             name: name.to_owned(),
             identity: identity.to_owned(),
             timing,
+            clock,
+            attempts: Arc::default(),
             holder: watch::Sender::new(None),
             answered: watch::Sender::new(None),
+        }
+    }
+
+    /// A candidate for a Lease of this cluster, whose requests count among the cluster's.
+    pub fn of(
+        cluster: &Cluster,
+        namespace: &str,
+        name: &str,
+        identity: &str,
+        timing: Timing,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let api = Api::namespaced(cluster.client(), namespace);
+        Self {
+            attempts: cluster.attempts.clone(),
+            ..Self::new(api, name, identity, timing, clock)
         }
     }
 
@@ -117,10 +160,7 @@ impl Candidate {
 
     /// Waits until this process holds the lease. Errors of the API are retried for ever: a candidate has nothing else to do.
     pub async fn acquire(&self) -> Leadership<'_> {
-        let mut seen = Seen {
-            record: None,
-            since: Instant::now(),
-        };
+        let mut seen = Seen::nothing(self.clock.instant());
         loop {
             match self.attempt(&mut seen).await {
                 Ok(Some(lease)) => {
@@ -135,13 +175,14 @@ impl Candidate {
                     tracing::warn!(lease = %self.name, error = %short(&e), "cannot look at the lease");
                 }
             }
-            tokio::time::sleep(self.timing.retry).await;
+            self.clock.sleep(self.timing.retry).await;
         }
     }
 
-    async fn attempt(&self, seen: &mut Seen) -> Result<Option<Lease>, kube::Error> {
+    /// Looks once and takes the lease if it may; `None` when somebody else has it.
+    pub(super) async fn attempt(&self, seen: &mut Seen) -> Result<Option<Lease>, kube::Error> {
         let current = self.bounded(self.api.get_opt(&self.name)).await?;
-        let now = Instant::now();
+        let now = self.clock.instant();
         seen.note(current.as_ref().and_then(|l| l.spec.as_ref()), now);
         self.publish(current.as_ref());
         // A Lease without a spec counts as free, but exists already.
@@ -190,7 +231,7 @@ impl Candidate {
 
     /// The record that makes this process the holder, based on the present one (with its resourceVersion).
     fn mine(&self, current: Option<&Lease>) -> Lease {
-        let now = MicroTime(jiff::Timestamp::now());
+        let now = MicroTime(self.clock.now());
         let old = current.and_then(|l| l.spec.clone()).unwrap_or_default();
         let same = old.holder_identity.as_deref() == Some(&self.identity);
         Lease {
@@ -221,14 +262,28 @@ impl Candidate {
         }
     }
 
+    pub(super) async fn delete(&self, lease: &Lease) -> Result<(), kube::Error> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions {
+                uid: lease.metadata.uid.clone(),
+                resource_version: lease.metadata.resource_version.clone(),
+            }),
+            ..DeleteParams::default()
+        };
+        self.bounded(self.api.delete(&self.name, &params))
+            .await
+            .map(drop)
+    }
+
     async fn bounded<T>(
         &self,
         call: impl Future<Output = Result<T, kube::Error>>,
     ) -> Result<T, kube::Error> {
+        self.attempts.fetch_add(1, Ordering::Relaxed);
         match tokio::time::timeout(self.timing.request, call).await {
             Ok(result) => {
                 if matches!(&result, Ok(_) | Err(kube::Error::Api(_))) {
-                    self.answered.send_replace(Some(Instant::now()));
+                    self.answered.send_replace(Some(self.clock.instant()));
                 }
                 result
             }
@@ -241,21 +296,21 @@ impl Candidate {
 
 /// Proof of holding the lease, until [`Leadership::keep`] returns.
 pub struct Leadership<'a> {
-    candidate: &'a Candidate,
-    lease: Lease,
+    pub(super) candidate: &'a Candidate,
+    pub(super) lease: Lease,
 }
 
 impl Leadership<'_> {
     /// Renews for as long as it works; returns why the lease is lost. The process must then stop acting at once.
     pub async fn keep(&mut self) -> Error {
         let c = self.candidate;
-        let mut renewed = Instant::now();
+        let mut renewed = c.clock.instant();
         let mut pause = c.timing.renew;
         loop {
-            tokio::time::sleep(pause).await;
+            c.clock.sleep(pause).await;
             let why = match self.renew().await {
                 Ok(true) => {
-                    renewed = Instant::now();
+                    renewed = c.clock.instant();
                     pause = c.timing.renew;
                     continue;
                 }
@@ -263,7 +318,7 @@ impl Leadership<'_> {
                 Err(e) => short(&e),
             };
             tracing::warn!(lease = %c.name, error = %why, "cannot renew the lease");
-            if renewed.elapsed() + c.timing.retry >= c.timing.deadline {
+            if c.clock.instant() - renewed + c.timing.retry >= c.timing.deadline {
                 return self.lost(&why);
             }
             pause = c.timing.retry;
@@ -293,10 +348,7 @@ impl Leadership<'_> {
             }
             // Changed or deleted by someone: look who holds it now.
             Err(kube::Error::Api(s)) if s.code == 409 || s.code == 404 => {
-                let mut seen = Seen {
-                    record: None,
-                    since: Instant::now(),
-                };
+                let mut seen = Seen::nothing(c.clock.instant());
                 match c.attempt(&mut seen).await? {
                     Some(lease) => {
                         self.lease = lease;

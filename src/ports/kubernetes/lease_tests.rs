@@ -102,7 +102,8 @@ fn status(code: u16, message: &str) -> Value {
 }
 
 fn candidate(server: &Server, identity: &str) -> Candidate {
-    Candidate::new(server.api(), "mctl", identity, Timing::default())
+    let clock = Arc::new(crate::ports::clock::Wall);
+    Candidate::new(server.api(), "mctl", identity, Timing::default(), clock)
 }
 
 #[tokio::test(start_paused = true)]

@@ -35,6 +35,8 @@ enum Lane {
     Deny,
     /// Unit and integration tests, without a cluster.
     Unit,
+    /// Every step of a bootstrap under a contract: crashes and faults at each point where it meets the outside.
+    Contract,
     /// Generated files are as the code says.
     Generated,
     /// The static executable: linkage, size, start-up time.
@@ -173,7 +175,7 @@ impl Lane {
             // Tests with a lane of their own are no part of all targets.
             Self::Clippy => [
                 &["--workspace", "--all-targets"][..],
-                &["--test", "apiserver", "--test", "e2e"],
+                &["--test", "apiserver", "--test", "e2e", "--test", "contract"],
             ]
             .into_iter()
             .try_for_each(|targets| {
@@ -197,6 +199,10 @@ impl Lane {
                     "--workspace",
                     "--no-fail-fast",
                 ]),
+            ),
+            Self::Contract => host::run(
+                "contract",
+                host::cargo().args(["test", "--locked", "--workspace", "--test", "contract"]),
             ),
             Self::Generated => crate::generate::run(crate::generate::Args { check: true }),
             Self::Release => release::check(&release::build()?),

@@ -1,23 +1,19 @@
 //! Bugs planted into steps, plan, files and requests, each of which a section must catch in the way it catches real ones. A bug
 //! that nobody catches is a violation.
 
+mod mutants;
+
 use std::{
-    io,
     path::Path,
     sync::{Arc, Mutex},
 };
 
-use async_trait::async_trait;
 use mctl::{
-    Error, Result,
-    engine::{Observation, Proof, Step, Steps},
+    engine::{Step, Steps},
     plan::{Plan, id},
-    ports::{
-        Ports,
-        files::{Files, Lock},
-        kubernetes::Progress,
-    },
+    ports::{Ports, files::Files},
 };
+use mutants::{Deaf, Forgetful, How, Kept, Mutant};
 
 use super::{Figures, Final, clean, contracts, crashes, paused, seeds, told_well, violations};
 use crate::{
@@ -431,140 +427,4 @@ pub fn again_until(ask: &Ask, expected: &Final) -> Vec<String> {
         }
         found
     })
-}
-
-/// How a step is wrong.
-#[derive(Clone, Copy)]
-enum How {
-    Blind,
-    Acts,
-    Idle,
-    Forgets,
-    Guesses,
-    Silent,
-}
-
-struct Mutant {
-    inner: Arc<dyn Step>,
-    how: How,
-}
-
-#[async_trait]
-impl Step for Mutant {
-    async fn observe(&self, progress: &dyn Progress) -> Result<Observation> {
-        match self.how {
-            How::Blind => Ok(Observation::done("surely")),
-            How::Acts => {
-                let seen = self.inner.observe(progress).await?;
-                if matches!(seen, Observation::Missing(_)) {
-                    self.inner.apply(progress).await?;
-                }
-                Ok(seen)
-            }
-            How::Forgets => Ok(Observation::Missing("surely not".into())),
-            How::Guesses => match self.inner.observe(progress).await {
-                Err(error) => Ok(Observation::Missing(error.line())),
-                seen => seen,
-            },
-            How::Idle | How::Silent => self.inner.observe(progress).await,
-        }
-    }
-
-    async fn apply(&self, progress: &dyn Progress) -> Result<()> {
-        match self.how {
-            How::Idle => Ok(()),
-            How::Silent => Err(Error::failed("it does not work")),
-            _ => self.inner.apply(progress).await,
-        }
-    }
-
-    async fn verify(&self, progress: &dyn Progress) -> Result<Proof> {
-        match self.how {
-            How::Idle => Ok("surely".into()),
-            _ => self.inner.verify(progress).await,
-        }
-    }
-}
-
-/// Whether a record reaches the disk.
-enum Kept {
-    Yes,
-    Not,
-}
-
-/// Files that forget records and do not say so.
-struct Forgetful {
-    inner: Arc<dyn Files>,
-    keep: fn(&Path, &str) -> Kept,
-    /// How long files are and how long whoever writes them believes they are.
-    lengths: Mutex<std::collections::BTreeMap<std::path::PathBuf, (u64, u64)>>,
-}
-
-/// Files whose writes never fail.
-struct Deaf(Arc<dyn Files>);
-
-macro_rules! delegate {
-    ($inner:tt) => {
-        fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-            self.$inner.read(path)
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.$inner.remove(path)
-        }
-        fn remove_folder(&self, path: &Path) -> io::Result<()> {
-            self.$inner.remove_folder(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.$inner.rename(from, to)
-        }
-        fn exists(&self, path: &Path) -> bool {
-            self.$inner.exists(path)
-        }
-        fn folder(&self, path: &Path) -> io::Result<()> {
-            self.$inner.folder(path)
-        }
-        fn names(&self, path: &Path) -> io::Result<Vec<String>> {
-            self.$inner.names(path)
-        }
-        fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
-            self.$inner.lock(path)
-        }
-    };
-}
-
-impl Files for Forgetful {
-    delegate!(inner);
-
-    fn write(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-        self.inner.write(path, content, mode)
-    }
-
-    fn append(&self, path: &Path, at: u64, record: &[u8]) -> io::Result<()> {
-        let mut lengths = self.lengths.lock().unwrap();
-        let (real, believed) = lengths.entry(path.to_owned()).or_insert((at, at));
-        let lost = believed.saturating_sub(*real);
-        *believed = at + record.len() as u64;
-        if matches!(
-            (self.keep)(path, &String::from_utf8_lossy(record)),
-            Kept::Not
-        ) {
-            return Ok(());
-        }
-        let place = at.saturating_sub(lost);
-        *real = place + record.len() as u64;
-        self.inner.append(path, place, record)
-    }
-}
-
-impl Files for Deaf {
-    delegate!(0);
-
-    fn write(&self, path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-        let _ = self.0.write(path, content, mode);
-        Ok(())
-    }
-
-    fn append(&self, path: &Path, at: u64, record: &[u8]) -> io::Result<()> {
-        self.0.append(path, at, record)
-    }
 }

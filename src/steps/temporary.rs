@@ -141,7 +141,6 @@ impl Step for TemporaryCluster {
                 config_file.display().to_string(),
                 "--kubeconfig".into(),
                 kubeconfig.display().to_string(),
-                "--quiet".into(),
                 // It would delete by name, and a later run may have made that name anew.
                 "--retain".into(),
             ],

@@ -102,12 +102,11 @@ mod tests {
 
         fs::remove_dir_all(&source).unwrap();
         assert_eq!(fs::metadata(&large).unwrap().len(), 2 << 20);
-        assert!(
-            own(&Disk, &state, &source)
-                .unwrap_err()
-                .to_string()
-                .contains("fix:")
-        );
+        assert_eq!(own(&Disk, &state, &source).unwrap(), owned);
+        assert_eq!(place(&Disk, &state, &source), owned);
+        fs::remove_dir_all(state.join("bundle")).unwrap();
+        let e = own(&Disk, &state, &source).unwrap_err().to_string();
+        assert!(e.contains("fix:") && e.contains("state:"), "{e}");
     }
 
     #[test]

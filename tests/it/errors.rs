@@ -119,7 +119,8 @@ fn complete(code: i32, line: &str, said: &str, part: &str) {
             .any(|l| l.starts_with(start) && l.len() > start.len() + 1)
     };
     let why = line_at("  why:   ") || said.contains("\n\n");
-    let all = said.starts_with("error: ")
+    // A server logs before it fails.
+    let all = said.lines().any(|l| l.starts_with("error: "))
         && line_at("  where: ")
         && why
         && line_at("  state: ")

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{Error, Kind, Result, plan::StepId, ports::kubernetes::Progress};
 
-pub use replay::{History, behind};
+pub use replay::{History, behind, same_plan};
 pub use run::{Outcome, Run};
 
 /// That a step is done.

@@ -5,7 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::event::{Body, Event};
-use crate::plan::{Plan, StepId};
+use crate::{
+    Error, Kind, Result,
+    plan::{Plan, StepId},
+};
 
 /// Where a step is within the current run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -149,6 +152,27 @@ pub fn behind(whole: &Plan, history: &History) -> BTreeSet<StepId> {
         })
         .filter(|id| history.done.contains(id))
         .collect()
+}
+
+/// Refuses to go on with another plan than the one that was begun.
+pub fn same_plan(history: &History, now: &Plan) -> Result<()> {
+    let Some(earlier) = &history.plan else {
+        return Ok(());
+    };
+    let differences = difference(earlier, now);
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!(
+            "the plan is another one than the one that `{}` was begun with",
+            earlier.cluster
+        ),
+    )
+    .because(differences.join("; "))
+    .fix(format!("go on with mctl {}, and with the document and the bundle of that time; what runs already is changed by its own document", earlier.mctl))
+    .state("nothing was changed"))
 }
 
 /// What two plans do differently; either may be a part of its whole. Who goes on with another plan would make half of each.

@@ -116,7 +116,7 @@ impl Run<'_> {
         views: UnboundedSender<Event>,
         cancel: CancellationToken,
     ) -> Outcome {
-        if let Err(error) = self.same_plan(&journal) {
+        if let Err(error) = super::same_plan(journal.history(), self.plan) {
             return Outcome::Failed("journal".into(), error);
         }
         let recorder = Arc::new(Recorder {
@@ -147,25 +147,6 @@ impl Run<'_> {
             (Outcome::Success, Err(error)) => Outcome::Failed("journal".into(), error),
             (outcome, _) => outcome,
         }
-    }
-
-    /// Refuses to go on with another plan than the one that was begun.
-    fn same_plan(&self, journal: &Journal) -> Result<()> {
-        let Some(earlier) = &journal.history().plan else {
-            return Ok(());
-        };
-        let differences = super::replay::difference(earlier, self.plan);
-        if differences.is_empty() {
-            return Ok(());
-        }
-        let by = &earlier.mctl;
-        Err(Error::new(
-            Kind::Usage,
-            format!("the plan is another one than the one that `{}` was begun with", earlier.cluster),
-        )
-        .because(differences.join("; "))
-        .fix(format!("go on with mctl {by}, and with the document and the bundle of that time; what runs already is changed by its own document"))
-        .state("nothing was changed"))
     }
 
     async fn schedule(

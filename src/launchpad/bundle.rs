@@ -102,12 +102,10 @@ mod tests {
 
         fs::remove_dir_all(&source).unwrap();
         assert_eq!(fs::metadata(&large).unwrap().len(), 2 << 20);
-        assert!(
-            own(&Disk, &state, &source)
-                .unwrap_err()
-                .to_string()
-                .contains("fix:")
-        );
+        assert_eq!(own(&Disk, &state, &source).unwrap(), owned, "it is ours");
+        let other = folder.path().join("other");
+        let error = own(&Disk, &other, &source).unwrap_err().to_string();
+        assert!(error.contains("fix:"), "{error}");
     }
 
     #[test]

@@ -350,6 +350,7 @@ mod tests {
             let authority = state.ca_certificate().unwrap().unwrap();
             certificate_due(&state, &authority).unwrap()
         };
+        std::fs::create_dir_all(&state.folder).unwrap();
         state.make_authority().unwrap();
         assert!(due().unwrap().contains("no certificate yet"));
         certify(&state).unwrap();

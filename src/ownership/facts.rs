@@ -21,7 +21,7 @@ pub struct Facts {
     pub cluster: String,
     /// The run that asks.
     pub mine: String,
-    /// True when this host's journal tells of a pivot that was begun. Memory: it can only forbid.
+    /// True when this host's journal tells of a pivot that was begun. Memory: it permits nothing but to go on with the pivot.
     pub pivot_remembered: bool,
     /// Containers on the engine; never absent.
     pub engine: Known<Containers>,

@@ -269,6 +269,9 @@ impl Facts {
             (Is(Object::Paused), Is(Object::None) | Absent) => pivoted(),
             (Is(Object::Paused), Unknown(why)) => unknown(&format!("the temporary cluster: {why}")),
             (Is(Object::None), Is(Object::Acting | Object::Paused)) => building(),
+            // The source died after its pause and before its Cluster was copied. That permits the pivot alone, which goes on
+            // from what was exported of this very source, or says that nothing was.
+            (Is(Object::None), Absent) if self.pivot_remembered => moving(),
             (Is(Object::None), Is(Object::None) | Absent) => nobody(
                 "there are machines, and no cluster has the Cluster object that they belong to",
             ),

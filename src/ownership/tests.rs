@@ -432,3 +432,20 @@ fn a_pivot_that_is_remembered_is_never_built_again() {
     };
     assert!(!Ownership::of(&facts).permits(Stage::Before));
 }
+
+/// The temporary cluster is lost between its pause and the first copy: nothing may be built, and only the pivot goes on.
+#[test]
+fn a_source_that_died_in_the_pivot_leaves_the_pivot_alone() {
+    let machines = &["external-load-balancer", "control-plane"][..];
+    for pivot_remembered in [false, true] {
+        let facts = Facts {
+            pivot_remembered,
+            engine: Known::Is(containers(Some(MINE), None, machines, false)),
+            management: side(Object::None),
+            ..facts()
+        };
+        let owner = Ownership::of(&facts);
+        assert!(!owner.permits(Stage::Before) && !owner.permits(Stage::After));
+        assert_eq!(owner.permits(Stage::Beside), pivot_remembered, "{owner:?}");
+    }
+}

@@ -142,6 +142,8 @@ pub async fn begin(ports: &Ports, wish: Wish) -> Result<Begin> {
             _ => format!("`{name}` is being moved into itself; there is nothing to do up to here"),
         }));
     }
+    // Before the request of the earlier run is replaced.
+    scheduler::same_plan(&ready.history, &ready.plan)?;
     let earlier = ready.earlier.as_ref();
     let docker = &ready.engine.docker;
     let prepared = &ready.wish.read;

@@ -24,6 +24,7 @@ use crate::{
         kubernetes::{Cluster, kinds, names},
     },
     steps::{
+        CREATION_LOCK,
         removal::{self as steps, Belongings, Remains},
         state::{MANAGEMENT, Request, State, TEMPORARY},
     },
@@ -291,6 +292,9 @@ impl Ready {
         cancel: CancellationToken,
     ) -> Result<Outcome> {
         self.lock.keep();
+        // A creation of a run that was killed would make again what goes now.
+        let creation = self.state.file(CREATION_LOCK);
+        self.ports.processes.settle(&creation).await?;
         let journal = self.state.file(&match self.folder {
             Some(_) => "removal.jsonl".to_owned(),
             None => format!("removal-{}.jsonl", self.run),

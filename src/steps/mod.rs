@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub use shared::{REGISTRY_PORT, Shared};
-pub use temporary::{NODE_CONTAINER_LABEL, unpack_kind};
+pub use temporary::{CREATION_LOCK, NODE_CONTAINER_LABEL, unpack_kind};
 
 /// Implements every step of the plan; `None` for one that has no implementation.
 pub fn all(plan: &Plan, shared: &Arc<Shared>) -> Steps {

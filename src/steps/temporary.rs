@@ -24,6 +24,8 @@ use crate::{
 /// Label that kind, and Cluster API's Docker provider, put on a cluster's containers.
 pub const NODE_CONTAINER_LABEL: &str = "io.x-k8s.kind.cluster";
 
+/// Held by kind while it makes a temporary cluster, in the state folder.
+pub const CREATION_LOCK: &str = "kind.lock";
 /// How long kind may take; it pulls the node image if it has to.
 const CREATION: Duration = Duration::from_secs(1800);
 
@@ -89,7 +91,7 @@ impl Step for TemporaryCluster {
         let kind = unpack_kind()?;
         let name = shared.temporary_name();
         // A creation of an earlier run may still be under way, and would end what this one makes.
-        let lock = shared.state.file("kind.lock");
+        let lock = shared.state.file(CREATION_LOCK);
         shared.ports.processes.settle(&lock).await?;
         if !self.containers().await?.is_empty() {
             progress.seen("removing what an interrupted creation left");
@@ -139,7 +141,6 @@ impl Step for TemporaryCluster {
                 config_file.display().to_string(),
                 "--kubeconfig".into(),
                 kubeconfig.display().to_string(),
-                "--quiet".into(),
                 // It would delete by name, and a later run may have made that name anew.
                 "--retain".into(),
             ],

@@ -114,12 +114,18 @@ const FAILURES: &[(i32, &str, &str)] = &[
 ];
 
 fn complete(code: i32, line: &str, said: &str, part: &str) {
+    // A server's log is JSON lines, the error is for people.
+    let said: String = said
+        .split_inclusive('\n')
+        .filter(|l| !l.starts_with('{'))
+        .collect();
     let line_at = |start: &str| {
         said.lines()
             .any(|l| l.starts_with(start) && l.len() > start.len() + 1)
     };
     let why = line_at("  why:   ") || said.contains("\n\n");
-    let all = said.starts_with("error: ")
+    // A server logs before it fails.
+    let all = said.lines().any(|l| l.starts_with("error: "))
         && line_at("  where: ")
         && why
         && line_at("  state: ")

@@ -6,13 +6,17 @@ use serde_json::json;
 
 use super::{Move, WRITES, pause::can_pause};
 use crate::{
-    Result,
+    Error, Result,
     cluster_api::{
         journal::{Record, Reference},
         marks::{self, SOURCE_CLUSTER, SOURCE_UID},
         object::{CORE, Object},
     },
+    ports::kubernetes::Exact,
 };
+
+/// How often the marks of an object that others write to are taken off.
+const TRIES: usize = 10;
 
 impl Move<'_> {
     /// Marks of all but Clusters and classes go while everything is still paused, then classes run, then Clusters: one that
@@ -64,17 +68,44 @@ impl Move<'_> {
             "uid": object.uid(),
             "annotations": {SOURCE_UID: null, SOURCE_CLUSTER: null},
         }});
-        // Gone, or made anew by somebody since: then it has no marks either.
-        self.target
-            .merge_exact(
-                &object.gvk,
-                object.namespace(),
-                object.name(),
-                &patch,
-                self.progress,
-            )
-            .await
-            .map(drop)
+        for _ in 0..TRIES {
+            let done = self
+                .target
+                .merge_exact(
+                    &object.gvk,
+                    object.namespace(),
+                    object.name(),
+                    &patch,
+                    self.progress,
+                )
+                .await?;
+            if !matches!(done, Exact::Changed) {
+                return Ok(());
+            }
+            // Somebody else wrote at the same time, or made it anew: then it has no marks any more.
+            let now = self
+                .target
+                .read(
+                    &object.gvk,
+                    object.namespace(),
+                    object.name(),
+                    self.progress,
+                )
+                .await?;
+            let same = |o: &DynamicObject| {
+                o.metadata.uid.as_deref() == Some(object.uid()) && marks::is_moving(o)
+            };
+            if !now.as_ref().is_some_and(same) {
+                return Ok(());
+            }
+        }
+        Err(Error::failed(format!(
+            "{} is written to again and again",
+            object.reference()
+        ))
+        .because("its marks of the move could not be removed")
+        .fix("run the same command again: it goes on where it stopped")
+        .state("everything has been moved; the Cluster stays paused until then"))
     }
 
     /// True for the copy of the object with this UID in the source.

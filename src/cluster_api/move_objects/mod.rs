@@ -108,7 +108,7 @@ pub async fn run(order: &Order<'_>) -> Result<Report> {
     };
     let attempts = || order.source.map_or(0, Cluster::attempts) + order.target.attempts();
     let before = attempts();
-    let objects = match work.all(order).await {
+    let objects = match Box::pin(work.all(order)).await {
         Ok(objects) => objects,
         Err(e) => return Err(work.explain(e)),
     };
@@ -185,7 +185,8 @@ impl Move<'_> {
         let sent = self.sent();
         let mut leases = self.take_leases(order).await?;
         self.listed += self.sent() - sent;
-        let result = leases.during(self.work(fresh)).await;
+        // On the heap: the states of all its phases are too much for the stack of a thread.
+        let result = leases.during(Box::pin(self.work(fresh))).await;
         let sent = self.sent();
         leases.release().await;
         self.listed += self.sent() - sent;
@@ -212,9 +213,9 @@ impl Move<'_> {
         };
         let proven = match (self.state.committed, self.source) {
             (true, _) => None,
-            (false, Some(_)) => Some(self.bring_over(&known, view).await?),
+            (false, Some(_)) => Some(Box::pin(self.bring_over(&known, view)).await?),
             (false, None) => {
-                self.restore_over(&known).await?;
+                Box::pin(self.restore_over(&known)).await?;
                 None
             }
         };

@@ -202,11 +202,11 @@ fn echo(method: &Method, mut lease: Value) -> Answer {
 /// All that is asserted of a move, in short; panics where a bug shows.
 async fn trial(bug: Option<Planted>) {
     let clean = World::clean(&["golem"]).await;
-    whole(bug, &clean).await;
-    dies_and_goes_on(bug, &clean).await;
-    loses_its_source(bug, &clean).await;
-    others_interfere(bug).await;
-    two_movers(bug).await;
+    Box::pin(whole(bug, &clean)).await;
+    Box::pin(dies_and_goes_on(bug, &clean)).await;
+    Box::pin(loses_its_source(bug, &clean)).await;
+    Box::pin(others_interfere(bug)).await;
+    Box::pin(two_movers(bug)).await;
 }
 
 type End = (
@@ -330,10 +330,10 @@ async fn two_movers(bug: Option<Planted>) {
 
 #[tokio::test(start_paused = true)]
 async fn each_is_caught() {
-    trial(None).await;
+    Box::pin(trial(None)).await;
     let mut missed = Vec::new();
     for bug in ALL {
-        let caught = std::panic::AssertUnwindSafe(trial(Some(bug)))
+        let caught = std::panic::AssertUnwindSafe(Box::pin(trial(Some(bug))))
             .catch_unwind()
             .await;
         match caught {

@@ -319,7 +319,7 @@ impl World {
     pub async fn run(&self) -> Result<Report> {
         let source = Cluster::new("temporary cluster", self.client(&self.source));
         let target = Cluster::new("management cluster", self.client(&self.target));
-        move_objects::run(&Order {
+        let order = Order {
             source: (!self.gone).then_some(&source),
             target: &target,
             namespace: NAMESPACE,
@@ -329,8 +329,8 @@ impl World {
             holder: self.holder,
             clock: self.clock.clone(),
             progress: &*self.shown,
-        })
-        .await
+        };
+        Box::pin(move_objects::run(&order)).await
     }
 
     /// Runs until the end or a crash of [`Fault::Crash`]; `None` after a crash.

@@ -279,6 +279,7 @@ impl Ready {
             engine: self.engine.name(),
             state: self.state.clone(),
             run: self.run.clone(),
+            pivot_remembered: self.found.facts.pivot_remembered,
             whole: self.wish.read.plan.clone(),
         };
         let handed_over = match self.owner {

@@ -25,6 +25,8 @@ pub(super) struct Guard {
     pub(super) engine: String,
     pub(super) state: State,
     pub(super) run: String,
+    /// True when an earlier process of this run began the pivot.
+    pub(super) pivot_remembered: bool,
     /// The plan with its pivot, even if only a part of it is run.
     pub(super) whole: Plan,
 }
@@ -39,7 +41,7 @@ impl Guard {
             run: &self.run,
             temporary: self.state.kubeconfig(TEMPORARY)?,
             management: self.state.kubeconfig(MANAGEMENT)?,
-            pivot_remembered: false,
+            pivot_remembered: self.pivot_remembered,
         })
     }
 }

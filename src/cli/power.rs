@@ -67,7 +67,7 @@ pub async fn stop(args: Args) -> Result<()> {
     let _lock = state.lock()?;
     let stopped = power::stop(&docker, &all, &Lines::shown()).await?;
     printer::err(&format!(
-        "`{0}` is stopped ({stopped} containers); it comes back with: mctl start {0}",
+        "`{0}` is stopped ({stopped} containers); it comes back when the engine starts again, or with: mctl start {0}",
         args.name
     ));
     Ok(())

@@ -119,8 +119,8 @@ impl Recipe {
             format!("--name={}", self.name),
             format!("--hostname={}", self.name),
             format!("--network={NETWORK}"),
-            // Whenever the engine starts, until somebody stops it.
-            "--restart=unless-stopped".into(),
+            // Whenever the engine starts, as the machines.
+            "--restart=always".into(),
             "--read-only".into(),
             "--cap-drop=ALL".into(),
             "--cap-add=DAC_READ_SEARCH".into(),

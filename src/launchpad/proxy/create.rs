@@ -52,14 +52,14 @@ pub fn set_address(body: &mut Value, network: &str, address: Ipv4Addr) {
     at(body, "Labels")[ADDRESS_LABEL] = json!(address);
 }
 
-/// Lets a container of the network come back whenever the engine starts, until somebody stops it: the provider asks for
-/// one restart after a failure, and a load balancer that ended in good order would stay away. True if anything changed.
+/// Lets a container of the network come back whenever the engine starts. The provider asks for one restart after a failure,
+/// so a load balancer that ended in good order would stay away. And it makes the load balancer read its file anew with
+/// `kill --signal HUP`, which the engine takes for a stop by hand: `unless-stopped` would keep it away too.
 pub fn set_restart(body: &mut Value, network: &str) -> bool {
     let policy = &body["HostConfig"]["RestartPolicy"];
     let weak = policy["Name"] == "on-failure" && policy["MaximumRetryCount"] == 1;
     if weak && on_network(body, network) {
-        body["HostConfig"]["RestartPolicy"] =
-            json!({"Name": "unless-stopped", "MaximumRetryCount": 0});
+        body["HostConfig"]["RestartPolicy"] = json!({"Name": "always", "MaximumRetryCount": 0});
     }
     weak
 }
@@ -122,10 +122,7 @@ mod tests {
         );
         assert_eq!(body["Labels"][ADDRESS_LABEL], "172.18.128.7");
         assert_eq!(body["Labels"]["io.x-k8s.kind.cluster"], "golem");
-        assert_eq!(
-            body["HostConfig"]["RestartPolicy"]["Name"],
-            "unless-stopped"
-        );
+        assert_eq!(body["HostConfig"]["RestartPolicy"]["Name"], "always");
         assert_eq!(body["HostConfig"]["Privileged"], true);
         // It asks already.
         assert!(!wants_address(&body, "kind"));

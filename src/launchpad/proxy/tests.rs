@@ -158,10 +158,7 @@ async fn machines_made_at_once_ask_for_different_addresses() {
             .any(|(p, _)| p == "/v1.44/containers/create?name=m3")
     );
     let last: Value = serde_json::from_slice(&made[0].1).unwrap();
-    assert_eq!(
-        last["HostConfig"]["RestartPolicy"]["Name"],
-        "unless-stopped"
-    );
+    assert_eq!(last["HostConfig"]["RestartPolicy"]["Name"], "always");
     let full = post(socket, "/containers/create?name=one-more", &body).await;
     assert!(
         full.starts_with("HTTP/1.1 507") && full.contains("172.18.128.0/28"),
@@ -217,7 +214,7 @@ async fn without_addresses_only_the_restart_is_changed() {
     post(&world.socket, "/containers/create?name=m", &machine("kind")).await;
     let made = world.engine.created();
     assert_eq!(address(&made[0].1), "");
-    assert!(String::from_utf8_lossy(&made[0].1).contains("unless-stopped"));
+    assert!(String::from_utf8_lossy(&made[0].1).contains("always"));
 }
 
 #[tokio::test]

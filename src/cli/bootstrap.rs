@@ -44,7 +44,7 @@ pub struct Args {
 pub async fn run(args: Args) -> Result<()> {
     let read = args.input.prepare()?;
     let question = format!(
-        "Create management cluster `{}` with Kubernetes {} in {} steps? [y/N] ",
+        "Create management cluster `{}` with Kubernetes {} in {} steps? [y/N]",
         read.plan.cluster,
         read.plan.kubernetes_version,
         read.plan.steps.len()
@@ -107,10 +107,7 @@ fn confirm(args: &Args, question: &str, resumes: bool) -> Result<()> {
         .fix("add --yes")
         .state("nothing was changed"));
     }
-    printer::err(question);
-    let mut answer = String::new();
-    let _ = std::io::stdin().read_line(&mut answer);
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
+    if matches!(printer::ask(question)?.as_str(), "y" | "Y" | "yes") {
         Ok(())
     } else {
         Err(Error::new(Kind::Interrupted, "not confirmed")

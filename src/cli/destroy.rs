@@ -88,10 +88,7 @@ fn ask(name: &ClusterName, confirm: Option<ClusterName>) -> Result<()> {
     let given = match confirm {
         Some(given) => given.to_string(),
         None if std::io::stdin().is_terminal() => {
-            printer::err(&format!("type the name `{name}` to go on:"));
-            let mut line = String::new();
-            let _ = std::io::stdin().read_line(&mut line);
-            line.trim().to_owned()
+            printer::ask(&format!("type the name `{name}` to go on:"))?
         }
         None => {
             return Err(Error::new(

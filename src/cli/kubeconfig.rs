@@ -22,6 +22,8 @@ pub fn run(args: &Args) -> Result<()> {
     let state = State::open(&args.name)?;
     let text = state.kubeconfig(MANAGEMENT)?.ok_or_else(|| {
         Error::failed(format!("`{}` has no control plane yet", args.name))
+            .at(state.file(MANAGEMENT).display().to_string())
+            .because("its bootstrap has not come to the step `control-plane`")
             .fix("go on with `mctl bootstrap`")
             .state("nothing was changed")
     })?;

@@ -79,10 +79,13 @@ enum Command {
 /// Exit codes, and every variable that is read.
 fn surroundings() -> String {
     let mut text = String::from("Exit codes:\n   0  done\n");
-    for kind in Kind::ALL {
-        text += &format!("{:>4}  {}\n", kind.exit_code(), kind.says());
+    let mut codes: Vec<(u8, &str)> = Kind::ALL.map(|k| (k.exit_code(), k.says())).to_vec();
+    codes.push((130, "stopped by a second Ctrl-C, without cleaning up"));
+    codes.sort_unstable();
+    for (code, says) in codes {
+        text += &format!("{code:>4}  {says}\n");
     }
-    text += " 130  stopped by a second Ctrl-C, without cleaning up\n\nEnvironment:\n";
+    text += "\nEnvironment:\n";
     for (name, does) in env::ALL {
         text += &format!("  {name:<15} {does}\n");
     }

@@ -114,10 +114,18 @@ async fn put_registry_back(docker: &Docker, state: &State, progress: &dyn Progre
     let Some(request) = state.request()? else {
         return Ok(());
     };
-    let image = registry::image_name(&state.cluster, &state.environment()?.mctl_image);
+    let known = state.environment()?.mctl_image;
+    if known.is_empty() {
+        progress.seen("the journal does not say how the registry was started; it is left as it is");
+        return Ok(());
+    }
+    let image = registry::image_name(&state.cluster, &known);
     let recipe = Recipe::of(state, &request, image)?;
-    registry::certify(state)?;
     let found = docker.inspect("container", &recipe.name).await?;
+    if let Some(found) = &found {
+        recipe.is_mine(found)?;
+    }
+    registry::certify(state)?;
     let why = match &found {
         None => Some(format!("container {} is gone", recipe.name)),
         Some(found) => recipe.differs(found),

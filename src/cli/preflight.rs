@@ -7,7 +7,7 @@ use super::{
     verify::{Output, show},
 };
 use crate::{
-    Result,
+    Error, Kind, Result,
     config::ClusterName,
     env,
     ports::{Ports, docker::Docker},
@@ -67,7 +67,23 @@ pub async fn run(args: Args) -> Result<()> {
         let all = preflight::text(&report.findings, |_| true);
         format!("{all}\n{}\n", preflight::counts(&report.findings))
     })?;
-    preflight::refuse(&report.findings, &args.input.again("preflight"))
+    // They are shown in full above.
+    let bad = report.findings.iter().filter(|f| f.result == Verdict::Bad);
+    let bad: Vec<&str> = bad.map(|f| f.id).collect();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    Err(
+        Error::new(Kind::Preflight, format!("{} checks failed", bad.len()))
+            .at("this host and its surroundings")
+            .because(bad.join(", "))
+            .fix("each of these findings names its fix")
+            .fix(format!(
+                "then look again: {}",
+                args.input.again("preflight")
+            ))
+            .state("nothing was changed"),
+    )
 }
 
 /// What may not work is told before a bootstrap goes on all the same.

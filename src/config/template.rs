@@ -19,6 +19,8 @@ pub fn template(name: &str, provider: &str, full: bool) -> Result<String> {
             .map(|p| p.keys().cloned().collect::<Vec<_>>());
         return Err(
             Error::new(Kind::Usage, format!("unknown provider {provider}"))
+                .at("--provider")
+                .because("this mctl has no provider of that name")
                 .fix(format!(
                     "choose one of: {}",
                     known.unwrap_or_default().join(", ")

@@ -69,7 +69,7 @@ impl Recipe {
             ],
             image,
             certificate: state.file(FOLDER),
-            bundle: bundle.map(|b| bundle::place(&state.folder, b)),
+            bundle: bundle.map(|b| bundle::place(state.files(), &state.folder, b)),
             port: REGISTRY_PORT,
         })
     }
@@ -256,10 +256,12 @@ pub fn certificate_due(state: &State, authority: &str) -> Result<Option<String>>
 
 /// Issues the serving certificate unless there is a good one.
 pub fn certify(state: &State) -> Result<()> {
-    let authority = state.authority()?;
-    if certificate_due(state, &authority.certificate)?.is_none() {
+    // A good one needs no key, which goes to the cluster at the handover.
+    let known = state.ca_certificate()?.unwrap_or_default();
+    if certificate_due(state, &known)?.is_none() {
         return Ok(());
     }
+    let authority = state.authority()?;
     // The manager in the cluster cannot reach the host, so nobody could renew it.
     let leaf = authority.serving_for_life(&[marks::registry_name(&state.cluster)])?;
     let (files, folder) = (state.files(), state.file(FOLDER));
@@ -277,6 +279,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pki::Authority;
 
     fn recipe() -> Recipe {
         Recipe {
@@ -344,15 +347,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let state = State::below(folder.path(), &"golem".parse().unwrap());
         let due = || {
-            let authority = state.authority().unwrap().certificate;
+            let authority = state.ca_certificate().unwrap().unwrap();
             certificate_due(&state, &authority).unwrap()
         };
+        state.make_authority().unwrap();
         assert!(due().unwrap().contains("no certificate yet"));
         certify(&state).unwrap();
         assert_eq!(due(), None);
-        for file in ["ca.crt", "ca.key"] {
-            std::fs::remove_file(state.file(file)).unwrap();
-        }
+        // As after the handover.
+        state.drop_key().unwrap();
+        certify(&state).unwrap();
+        let other = Authority::new("mctl golem").unwrap();
+        state.keep_authority(&other).unwrap();
         assert!(due().unwrap().contains("another authority"));
         certify(&state).unwrap();
         assert_eq!(due(), None);

@@ -10,6 +10,8 @@ use crate::{Error, Kind, Result, error::Context};
 
 /// How long a removal may take: many containers go at once.
 const REMOVING: Duration = Duration::from_secs(300);
+/// How long all machines of a cluster may take to stop or to start.
+const POWER: Duration = Duration::from_secs(300);
 /// How long an image archive may take to load.
 const LOADING: Duration = Duration::from_secs(1200);
 /// How often a removal that another process began is looked at, four times a second.
@@ -266,11 +268,11 @@ impl Docker {
             .chain(names.iter().map(String::as_str));
         let command = Command::new("docker", args);
         let mut out = self.run_command(command.clone()).await?;
-        let gone = |l: &str| l.contains("No such") || l.contains("not found");
-        if out.code != 0 && out.stderr.lines().all(|l| l.trim().is_empty() || gone(l)) {
+        let gone = |l: &str| l.trim().is_empty() || says_absent(l);
+        if out.code != 0 && !out.stderr.is_empty() && out.stderr.lines().all(gone) {
             out.code = 0;
         }
-        let text = out.success(&command)?;
+        let text = answer(out, &command)?;
         serde_json::from_str(&text)
             .context(|| format!("the engine's answer about its {kind}s cannot be read"))
     }
@@ -283,7 +285,7 @@ impl Docker {
     /// Asks containers to end, all at once, and ends them after a while.
     pub async fn stop(&self, names: &[String], patience: Duration) -> Result<()> {
         let seconds = patience.as_secs().to_string();
-        self.on_each("stop", &["--time", &seconds], names).await
+        self.on_each("stop", &["-t", &seconds], names).await
     }
 
     async fn on_each(&self, verb: &str, options: &[&str], names: &[String]) -> Result<()> {
@@ -294,11 +296,8 @@ impl Docker {
             .into_iter()
             .chain(options.iter().copied())
             .chain(names.iter().map(String::as_str));
-        let command = Command::new("docker", args);
-        self.run_command(command.clone())
-            .await?
-            .success(&command)
-            .map(drop)
+        let command = Command::new("docker", args).within(POWER);
+        answer(self.run_command(command.clone()).await?, &command).map(drop)
     }
 
     /// Removes objects of a kind; gone already is fine. Containers go with their anonymous volumes.

@@ -40,6 +40,10 @@ pub trait Files: Send + Sync {
     /// Names in a folder, sorted; none if there is no such folder.
     fn names(&self, path: &Path) -> io::Result<Vec<String>>;
 
+    /// Makes a file or a folder with all in it one's own under another name: large files are linked where that is possible,
+    /// the rest is copied. The original may go away afterwards.
+    fn adopt(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Locks a file, which is made if there is none; `None` if somebody else holds it.
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>>;
 }
@@ -152,6 +156,10 @@ impl Files for Disk {
         Ok(names)
     }
 
+    fn adopt(&self, from: &Path, to: &Path) -> io::Result<()> {
+        take(from, to)
+    }
+
     fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
         let file = OpenOptions::new()
             .read(true)
@@ -166,6 +174,27 @@ impl Files for Disk {
             Err(fs::TryLockError::Error(e)) => Err(e),
         }
     }
+}
+
+/// Anything smaller is copied: tools write an index anew in its place, but not the blobs that it names.
+const COPIED: u64 = 1 << 20;
+
+fn take(from: &Path, to: &Path) -> io::Result<()> {
+    let data = fs::symlink_metadata(from)?;
+    if data.is_dir() {
+        fs::create_dir_all(to)?;
+        for entry in fs::read_dir(from)? {
+            let entry = entry?;
+            take(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return sync(to);
+    }
+    // Another file system, a file of somebody else, a file system without links: then it is copied too.
+    if data.is_file() && data.len() >= COPIED && fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    fs::copy(from, to)?;
+    File::open(to)?.sync_all()
 }
 
 fn absent<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -361,6 +390,10 @@ pub mod failing {
 
         fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
             Disk.rename(from, to)
+        }
+
+        fn adopt(&self, from: &Path, to: &Path) -> io::Result<()> {
+            Disk.adopt(from, to)
         }
 
         fn exists(&self, path: &Path) -> bool {

@@ -81,14 +81,18 @@ fn writable(id: &'static str, what: &str, variable: &str, found: &Fact<Folder>) 
     })
 }
 
-/// State can be kept.
+/// State can be kept, and parts of it mounted: the engine reads `:` and `,` in a mount as separators.
 pub(super) fn state_folder(facts: &Facts) -> Finding {
-    writable(
-        "state-folder",
-        "the state folder",
-        "XDG_STATE_HOME",
-        &facts.host.state,
-    )
+    match &facts.host.state {
+        Ok(f) if f.path.display().to_string().contains([':', ',']) => {
+            on("state-folder", f.path.display().to_string()).bad(
+                "folders of the state cannot be mounted",
+                "the engine takes `:` and `,` in their path for separators",
+                "set XDG_STATE_HOME to a path without them",
+            )
+        }
+        state => writable("state-folder", "the state folder", "XDG_STATE_HOME", state),
+    }
 }
 
 /// There is room for it.

@@ -106,6 +106,13 @@ fn good() -> Facts {
     }
 }
 
+fn earlier() -> Earlier {
+    Earlier {
+        file: "/s/request.json".into(),
+        differs: false,
+    }
+}
+
 fn engine(facts: &mut Facts) -> &mut Answer {
     facts.engine.answer.as_mut().unwrap()
 }
@@ -258,7 +265,7 @@ const CASES: &[Case] = &[
     }),
     ("engine-disk", Verdict::Tight, "12 GiB", |f| {
         engine(f).free = Some(Ok(3 * GIB));
-        f.wanted.earlier = Some(Earlier::default());
+        f.wanted.earlier = Some(earlier());
     }),
     ("engine-disk", Verdict::Unknown, "permission", |f| {
         engine(f).free = Some(Err(Unknown::new("permission denied")))
@@ -271,7 +278,7 @@ const CASES: &[Case] = &[
     ),
     ("foreign-machines", Verdict::Good, "earlier run", |f| {
         engine(f).machines = Some(Ok(vec!["golem-x".into()]));
-        f.wanted.earlier = Some(Earlier::default());
+        f.wanted.earlier = Some(earlier());
     }),
     ("foreign-machines", Verdict::Unknown, "in time", |f| {
         engine(f).machines = Some(Err(Unknown::new("not in time")))
@@ -290,6 +297,9 @@ const CASES: &[Case] = &[
     }),
     ("state-folder", Verdict::Bad, "XDG_STATE_HOME", |f| {
         f.host.state.as_mut().unwrap().refused = Some("read-only".into())
+    }),
+    ("state-folder", Verdict::Bad, "separators", |f| {
+        f.host.state.as_mut().unwrap().path = "/s/a:b/mctl".into();
     }),
     ("state-folder", Verdict::Unknown, "HOME", |f| {
         f.host.state = Err(Unknown::new("HOME is not set"))
@@ -402,7 +412,7 @@ const CASES: &[Case] = &[
         });
     }),
     ("document", Verdict::Good, "earlier run", |f| {
-        f.wanted.earlier = Some(Earlier::default())
+        f.wanted.earlier = Some(earlier())
     }),
     ("extra-mounts", Verdict::Bad, "/does/not/exist", |f| {
         f.wanted.mounts.insert("/does/not/exist".into(), false);

@@ -22,6 +22,7 @@ use crate::{
     plan::{Plan, StepId, id},
     ports::{
         Ports,
+        docker::Docker,
         kubernetes::{Cluster, kinds, names, objects::secret_text},
     },
     preflight::{self, Finding},
@@ -35,6 +36,8 @@ use crate::{
 
 /// File of the events.
 const JOURNAL: &str = "journal.jsonl";
+/// What to do after what stands in the way is gone.
+const AGAIN: &str = "the same mctl bootstrap command";
 
 /// What is asked for.
 pub struct Wish {
@@ -97,7 +100,7 @@ pub async fn begin(ports: &Ports, wish: Wish) -> Result<Begin> {
     ready.findings = prepared
         .findings(ports, docker, &ready.state, earlier)
         .await?;
-    preflight::refuse(&ready.findings, &format!("mctl bootstrap for `{name}`"))?;
+    preflight::refuse(&ready.findings, AGAIN)?;
     Ok(Begin::Ready(ready))
 }
 
@@ -111,7 +114,13 @@ pub async fn ask(ports: &Ports, wish: Wish, state: State, lock: Option<Lock>) ->
     let earlier = state.request()?;
     let recorded = earlier.as_ref().map(Request::recorded);
     let shell = wish.shell.clone();
-    let engine = engine::choose(ports.processes.clone(), recorded.as_ref(), shell).await?;
+    let chosen = engine::choose(ports.processes.clone(), recorded.as_ref(), shell).await;
+    let engine = match chosen {
+        Err(e) if e.kind() == Kind::Preflight && earlier.is_none() => {
+            return Err(everything_in_the_way(ports, &wish, &state, e).await);
+        }
+        chosen => chosen?,
+    };
     let history = History::of(&Journal::read_in(state.files(), &state.file(JOURNAL))?);
     let run = match (&earlier, &wish.run) {
         (Some(request), _) => request.run.clone(),
@@ -156,6 +165,15 @@ pub async fn ask(ports: &Ports, wish: Wish, state: State, lock: Option<Lock>) ->
         }));
     }
     Ok(Begin::Ready(Box::new(ready)))
+}
+
+/// No engine is only one of the things that may stand in the way of a first run; all are told at once.
+async fn everything_in_the_way(ports: &Ports, wish: &Wish, state: &State, error: Error) -> Error {
+    let docker = Docker::new(ports.processes.clone(), wish.shell.clone());
+    match wish.read.findings(ports, &docker, state, None).await {
+        Ok(findings) => preflight::refuse(&findings, AGAIN).err().unwrap_or(error),
+        Err(_) => error,
+    }
 }
 
 /// A run is known by its events alone: where it worked is not.

@@ -85,21 +85,31 @@ impl Lock {
         self.folder = None;
     }
 
-    /// Who holds the lock, if anybody does; takes nothing.
+    /// Who holds the lock, if anybody does. Takes nothing, not even for a moment: whoever begins then would be refused.
     pub fn holder(folder: &Path) -> Result<Option<String>> {
         let path = folder.join("lock");
-        let Ok(mut file) = File::open(&path) else {
+        let (Some(text), Ok(file)) = (
+            crate::ports::files::read_optional(&path)?,
+            fs::metadata(&path),
+        ) else {
             return Ok(None);
         };
-        match file.try_lock_shared() {
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.read_to_string(&mut holder)
-                    .context(|| format!("cannot read {}", path.display()))?;
-                Ok(Some(holder.trim().to_owned()))
-            }
-            Ok(()) | Err(fs::TryLockError::Error(_)) => Ok(None),
-        }
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        let process = text.split(' ').nth(1).and_then(|p| p.parse::<u32>().ok());
+        Ok(process.filter(|p| has_open(*p, &file)).map(|_| text))
+    }
+}
+
+/// Whether a process has a file open; the one that holds the lock has.
+fn has_open(process: u32, file: &fs::Metadata) -> bool {
+    let same = |m: fs::Metadata| (m.dev(), m.ino()) == (file.dev(), file.ino());
+    match fs::read_dir(format!("/proc/{process}/fd")) {
+        Ok(all) => all
+            .flatten()
+            .any(|f| fs::metadata(f.path()).is_ok_and(same)),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        // Another user's: it lives, and that is all that can be seen.
+        Err(_) => true,
     }
 }
 
@@ -135,6 +145,30 @@ mod tests {
         assert_eq!(Lock::holder(&folder).unwrap(), None);
         drop(Lock::take(&folder, "demo").unwrap());
         assert!(folder.exists(), "it was there before");
+    }
+
+    #[test]
+    fn looking_for_the_holder_never_keeps_anybody_out() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("demo");
+        Lock::take(&folder, "demo").unwrap().keep();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let order = std::sync::atomic::Ordering::SeqCst;
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                while !done.load(order) {
+                    Lock::holder(&folder).unwrap();
+                }
+            });
+            let refused = (0..500)
+                .filter(|_| Lock::take(&folder, "demo").is_err())
+                .count();
+            done.store(true, order);
+            assert_eq!(refused, 0);
+        });
+        // What a killed process left says nothing of who works now.
+        fs::write(folder.join("lock"), "process 4194304 since noon").unwrap();
+        assert_eq!(Lock::holder(&folder).unwrap(), None);
     }
 
     #[test]

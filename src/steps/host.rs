@@ -115,10 +115,10 @@ impl Step for Registry {
         };
         let recipe = self.recipe()?;
         recipe.is_mine(&found)?;
-        let Some(authority) = self.0.state.authority_if_any()? else {
+        let Some(authority) = self.0.state.ca_certificate()? else {
             return Ok(Observation::Missing("the cluster has no CA yet".into()));
         };
-        let due = registry::certificate_due(&self.0.state, &authority.certificate)?;
+        let due = registry::certificate_due(&self.0.state, &authority)?;
         if let Some(why) = due.or_else(|| recipe.differs(&found)) {
             return Ok(Observation::Missing(why));
         }
@@ -147,7 +147,7 @@ impl Step for Registry {
             ),
         };
         let output = json!({
-            "caCertificate": authority.certificate,
+            "caCertificate": authority,
             "mirror": format!("{name}:{REGISTRY_PORT}"),
             "mirrorHasAll": self.0.bundle.is_some(),
             "profile": self.0.catalog.profile,
@@ -161,11 +161,11 @@ impl Step for Registry {
 
     async fn apply(&self, progress: &dyn Progress) -> Result<()> {
         let name = self.0.registry_name();
-        if let Some(source) = self.0.request.bundle.clone() {
+        if let Some(bundle) = &self.0.bundle {
             progress.seen("keeping the bundle for the cluster");
-            let state = self.0.state.folder.clone();
-            let owned = tokio::task::spawn_blocking(move || bundle::own(&state, &source)).await;
-            owned.map_err(|e| {
+            let (state, source) = (self.0.state.clone(), bundle.path().to_owned());
+            let own = move || bundle::own(state.files(), &state.folder, &source);
+            tokio::task::spawn_blocking(own).await.map_err(|e| {
                 Error::new(Kind::Internal, "keeping the bundle ended abnormally").because(&e)
             })??;
         }

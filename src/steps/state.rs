@@ -123,6 +123,7 @@ impl State {
             format!("this host knows no management cluster `{cluster}`"),
         )
         .at(state.folder.display().to_string())
+        .because("no bootstrap of that name was begun with this state folder")
         .state("nothing was changed");
         Err(if known.is_empty() {
             error.fix("create one: mctl bootstrap --config FILE")

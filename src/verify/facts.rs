@@ -295,7 +295,7 @@ mod tests {
         for data in [
             json!({}),
             json!({"environment.json": "{"}),
-            json!({"environment.json": "[]"}),
+            json!({"environment.json": "7"}),
         ] {
             let error = environment(&object(data)).unwrap_err().to_string();
             assert!(

@@ -46,7 +46,14 @@ impl Host {
         Self(host)
     }
 
+    /// Exit code and standard error.
     fn run(&self, line: &str, path: &str) -> (Option<i32>, String) {
+        let (code, _, said) = self.both(line, path);
+        (code, said)
+    }
+
+    /// Exit code, standard output and standard error.
+    fn both(&self, line: &str, path: &str) -> (Option<i32>, String, String) {
         let root = self.0.path();
         let line = line.replace('@', &format!("{}/", root.display()));
         let out = Command::new(env!("CARGO_BIN_EXE_mctl"))
@@ -59,8 +66,8 @@ impl Host {
             .timeout(Duration::from_secs(60))
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&out.stderr).into_owned();
-        (out.status.code(), said)
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (out.status.code(), text(&out.stdout), text(&out.stderr))
     }
 }
 
@@ -88,7 +95,11 @@ const FAILURES: &[(i32, &str, &str)] = &[
     (2, "verify nobody", "known here"),
     (2, "verify begun", "begun"),
     (1, "verify damaged", "kubeconfig"),
-    (3, "destroy begun --confirm begun", "docker"),
+    (2, "destroy begun --confirm begun", "request.json"),
+    (3, "destroy nobody --confirm nobody", "docker"),
+    (2, "start nobody", "known here"),
+    (2, "stop begun", "request.json"),
+    (2, "bootstrap --config @mc.yaml --until nostep", "mctl plan"),
     (3, "bundle verify @nowhere", "bundle"),
     (3, "bundle inspect @mc.yaml", "bundle"),
     (3, "bundle inspect @bundle", "index.json"),
@@ -108,7 +119,8 @@ fn complete(code: i32, line: &str, said: &str, part: &str) {
             .any(|l| l.starts_with(start) && l.len() > start.len() + 1)
     };
     let why = line_at("  why:   ") || said.contains("\n\n");
-    let all = said.starts_with("error: ")
+    // A server logs before it fails.
+    let all = said.lines().any(|l| l.starts_with("error: "))
         && line_at("  where: ")
         && why
         && line_at("  state: ")
@@ -140,9 +152,13 @@ fn every_failure_says_what_where_why_state_and_fix() {
 fn preflight_tells_all_findings_of_an_engine_at_once() {
     let host = Host::new();
     let path = "@bin:/usr/bin:/bin";
-    let (code, said) = host.run("preflight --config @mc.yaml", path);
-    complete(3, "preflight", &said, "20.10.1");
+    let (code, shown, said) = host.both("preflight --config @mc.yaml", path);
+    complete(3, "preflight", &said, "engine-version");
     assert_eq!(code, Some(3), "{said}");
+    assert!(
+        shown.contains("20.10.1") && shown.contains("update the Docker engine"),
+        "{shown}"
+    );
     let out = Command::new(env!("CARGO_BIN_EXE_mctl"))
         .args(["preflight", "--output", "json", "--config"])
         .arg(host.0.path().join("mc.yaml"))
@@ -180,9 +196,9 @@ fn no_command_silence_and_no_permission_are_told_apart() {
             format!("#!/bin/sh\n{script}\n"),
         )
         .unwrap();
-        let (code, said) = host.run("preflight --config @mc.yaml", "@bin:/usr/bin:/bin");
+        let (code, shown, said) = host.both("preflight --config @mc.yaml", "@bin:/usr/bin:/bin");
         assert_eq!(code, Some(3), "{said}");
-        said
+        shown
     };
     let said = docker(
         "echo 'Cannot connect to the Docker daemon at unix:///x.sock. Is it running?' >&2; exit 1",
@@ -195,7 +211,7 @@ fn no_command_silence_and_no_permission_are_told_apart() {
         "echo 'permission denied while trying to connect to the Docker daemon socket' >&2; exit 1",
     );
     assert!(said.contains("usermod -aG docker"), "{said}");
-    let (_, said) = host.run("preflight --config @mc.yaml", "/nowhere");
+    let (_, said, _) = host.both("preflight --config @mc.yaml", "/nowhere");
     assert!(said.contains("there is no `docker` command"), "{said}");
     assert!(Path::new("/nowhere").read_dir().is_err());
 }

@@ -56,6 +56,7 @@ pub async fn run(args: Args) -> Result<()> {
         until: args.until.clone(),
         shell: env::get("DOCKER_HOST"),
         dry: args.dry_run,
+        run: None,
     };
     let ready = match bootstrap::begin(&ports, wish).await? {
         Begin::Ready(ready) => ready,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{PATIENCE, engine, lock::Lock, new_run, owner::Guard, ownership};
 use crate::{
     Error, Kind, Result,
-    engine::{self as scheduler, History, Outcome, event::Event, journal::Journal},
+    engine::{self as scheduler, History, Outcome, Steps, event::Event, journal::Journal},
     ownership::{
         Ownership, Stage,
         facts::{Containers, Known},
@@ -26,6 +26,7 @@ use crate::{
     },
     preflight::{self, Finding},
     prepare::Prepared,
+    registry::own_image::OwnImage,
     steps::{
         self, Shared,
         state::{MANAGEMENT, Request, State, TEMPORARY},
@@ -47,6 +48,8 @@ pub struct Wish {
     pub shell: Option<String>,
     /// True when nothing is to be changed, not even a lock taken.
     pub dry: bool,
+    /// Name of the run if it is a new one; drawn if there is none here.
+    pub run: Option<String>,
 }
 
 /// What there is to do.
@@ -81,14 +84,31 @@ pub struct Ready {
 /// Asks everything that must be known before the first change.
 pub async fn begin(ports: &Ports, wish: Wish) -> Result<Begin> {
     let name = wish.read.document.cluster_name()?;
-    let plan = match &wish.until {
-        Some(step) => wish.read.plan.until(step)?,
-        None => wish.read.plan.clone(),
-    };
     let state = State::at(&name)?;
     let lock = match wish.dry {
         true => None,
         false => Some(state.lock()?),
+    };
+    let mut ready = match ask(ports, wish, state, lock).await? {
+        Begin::Ready(ready) => ready,
+        nothing => return Ok(nothing),
+    };
+    let earlier = ready.earlier.as_ref();
+    let docker = &ready.engine.docker;
+    let prepared = &ready.wish.read;
+    ready.findings = prepared
+        .findings(ports, docker, &ready.state, earlier)
+        .await?;
+    preflight::refuse(&ready.findings, AGAIN)?;
+    Ok(Begin::Ready(ready))
+}
+
+/// The part of [`begin`] that asks engine, clusters and state, but not this host what it can do.
+pub async fn ask(ports: &Ports, wish: Wish, state: State, lock: Option<Lock>) -> Result<Begin> {
+    let name = state.cluster.clone();
+    let plan = match &wish.until {
+        Some(step) => wish.read.plan.until(step)?,
+        None => wish.read.plan.clone(),
     };
     let earlier = state.request()?;
     let recorded = earlier.as_ref().map(Request::recorded);
@@ -100,10 +120,11 @@ pub async fn begin(ports: &Ports, wish: Wish) -> Result<Begin> {
         }
         chosen => chosen?,
     };
-    let history = History::of(&Journal::read(&state.file(JOURNAL))?);
-    let run = match &earlier {
-        Some(request) => request.run.clone(),
-        None => new_run(ports),
+    let history = History::of(&Journal::read_in(state.files(), &state.file(JOURNAL))?);
+    let run = match (&earlier, &wish.run) {
+        (Some(request), _) => request.run.clone(),
+        (None, Some(run)) => run.clone(),
+        (None, None) => new_run(ports),
     };
     let asked = Asked {
         ports,
@@ -116,11 +137,11 @@ pub async fn begin(ports: &Ports, wish: Wish) -> Result<Begin> {
     };
     let (owner, found) = ownership(ports, &asked, PATIENCE).await;
     owner.check(&name, &engine.name())?;
-    if earlier.is_none() && state.file(JOURNAL).exists() {
+    if earlier.is_none() && state.files().exists(&state.file(JOURNAL)) {
         return Err(lost_request(&state));
     }
     check_authority(&state, &found)?;
-    let mut ready = Ready {
+    let ready = Ready {
         findings: Vec::new(),
         resumes: earlier.is_some(),
         plan,
@@ -144,13 +165,6 @@ pub async fn begin(ports: &Ports, wish: Wish) -> Result<Begin> {
     }
     // Before the request of the earlier run is replaced.
     scheduler::same_plan(&ready.history, &ready.plan)?;
-    let earlier = ready.earlier.as_ref();
-    let docker = &ready.engine.docker;
-    let prepared = &ready.wish.read;
-    ready.findings = prepared
-        .findings(ports, docker, &ready.state, earlier)
-        .await?;
-    preflight::refuse(&ready.findings, AGAIN)?;
     Ok(Begin::Ready(Box::new(ready)))
 }
 
@@ -241,10 +255,15 @@ impl Ready {
 
     /// Runs the steps.
     pub async fn run(
-        mut self,
+        self,
         events: UnboundedSender<Event>,
         cancel: CancellationToken,
     ) -> Result<Outcome> {
+        Ok(self.set_up(None).await?.go(events, cancel).await)
+    }
+
+    /// Keeps what was asked for, and has the steps ready; `image` is mctl's own if it is not the one around this executable.
+    pub async fn set_up(mut self, image: Option<OwnImage>) -> Result<Work> {
         let behind = self.behind();
         let network_was_there = match self.earlier.as_ref().and_then(|r| r.network_was_there) {
             Some(known) => known,
@@ -289,14 +308,18 @@ impl Ready {
             _ => None,
         };
         let whole = self.wish.read.plan;
-        let shared = Arc::new(Shared::new(
+        let mut shared = Shared::new(
             self.ports.clone(),
             self.state.clone(),
             request,
             self.wish.read.catalog,
             whole.kubernetes_version.clone(),
             bundle.map(|(_, b)| b),
-        ));
+        );
+        if let Some(image) = image {
+            shared = shared.around(image);
+        }
+        let shared = Arc::new(shared);
         let journal = self.state.journal()?;
         for (_, output) in &journal.history().outputs {
             shared.learn(output)?;
@@ -304,22 +327,18 @@ impl Ready {
         if let Some(environment) = &handed_over {
             shared.learn(environment)?;
         }
-        let learned = shared.clone();
-        let run = scheduler::Run {
-            plan: &self.plan,
-            steps: &steps::all(&self.plan, &shared),
+        Ok(Work {
+            steps: steps::all(&self.plan, &shared),
+            plan: self.plan,
             behind,
-            owner: Arc::new(guard),
-            clock: self.ports.clock.clone(),
-            learn: Arc::new(move |output| learned.learn(output)),
-        };
-        let outcome = run.go(journal, events, cancel).await;
-        let handed_over = self.wish.until.is_none() || self.owner.permits(Stage::After);
-        if matches!(outcome, Outcome::Success) && handed_over {
-            // It stays for now if the cluster cannot be asked; the next run looks again.
-            let _ = hand_over_key(&self.ports, &self.state).await;
-        }
-        Ok(outcome)
+            to_the_end: self.wish.until.is_none() || self.owner.permits(Stage::After),
+            guard: Arc::new(guard),
+            shared,
+            journal,
+            ports: self.ports,
+            state: self.state,
+            _lock: self.lock,
+        })
     }
 
     /// The CA of the cluster: made before anything trusts it, and read back from the cluster that it was handed over to.
@@ -352,6 +371,44 @@ impl Ready {
         // One that cannot be read says nothing; the manager keeps a copy of its own, and the journal has it too.
         Ok(map
             .and_then(|m| serde_json::from_str(m.data["data"]["environment.json"].as_str()?).ok()))
+    }
+}
+
+/// Steps that can begin.
+pub struct Work {
+    /// What is to be done.
+    pub plan: Plan,
+    /// How.
+    pub steps: Steps,
+    /// Steps that are neither looked at nor run any more.
+    pub behind: BTreeSet<StepId>,
+    to_the_end: bool,
+    guard: Arc<Guard>,
+    shared: Arc<Shared>,
+    journal: Journal,
+    ports: Ports,
+    state: State,
+    _lock: Option<Lock>,
+}
+
+impl Work {
+    /// Does it.
+    pub async fn go(self, events: UnboundedSender<Event>, cancel: CancellationToken) -> Outcome {
+        let learned = self.shared.clone();
+        let run = scheduler::Run {
+            plan: &self.plan,
+            steps: &self.steps,
+            behind: self.behind,
+            owner: self.guard,
+            clock: self.ports.clock.clone(),
+            learn: Arc::new(move |output| learned.learn(output)),
+        };
+        let outcome = run.go(self.journal, events, cancel).await;
+        if matches!(outcome, Outcome::Success) && self.to_the_end {
+            // It stays for now if the cluster cannot be asked; the next run looks again.
+            let _ = hand_over_key(&self.ports, &self.state).await;
+        }
+        outcome
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::{outside::Home, scene::STATE, world::World};
+use crate::{outside::Home, scene::NAME, world::World};
 
 /// Everything by name.
 pub type Picture = BTreeMap<String, String>;
@@ -15,9 +15,16 @@ pub fn world(world: &World) -> Picture {
     let inner = world.lock();
     let mut picture = Picture::new();
     for (name, c) in &inner.engine.containers {
+        // What depends on the CA, whose key is drawn anew in every run.
+        let drawn = |label: &str| label.ends_with("/ca") || label.ends_with("/recipe");
+        let labels: BTreeMap<&String, &str> = c
+            .labels
+            .iter()
+            .map(|(k, v)| (k, if drawn(k) { "…" } else { v.as_str() }))
+            .collect();
         let told = format!(
-            "{} labels {:?} network {} running {} by {}",
-            c.image, c.labels, c.network, c.running, c.maker
+            "{} labels {labels:?} network {} running {} by {}",
+            c.image, c.network, c.running, c.maker
         );
         picture.insert(format!("container {name}"), told);
     }
@@ -125,7 +132,13 @@ fn mask(value: &mut Value) {
             for (key, value) in map {
                 if matches!(
                     key.as_str(),
-                    "caBundle" | "digest" | "host" | "holderIdentity" | "acquireTime" | "renewTime"
+                    "caBundle"
+                        | "digest"
+                        | "host"
+                        | "leaseTransitions"
+                        | "holderIdentity"
+                        | "acquireTime"
+                        | "renewTime"
                 ) {
                     *value = json!("…");
                 } else {
@@ -141,17 +154,14 @@ fn mask(value: &mut Value) {
                     .map_or(text.len(), |e| from + e + 25);
                 text.replace_range(from..end, "…");
             }
-            if text.contains("172.18.0.") {
-                let masked: Vec<String> = text
-                    .split("172.18.0.")
+            if text.contains("172.18.") {
+                let number = |c: char| c.is_ascii_digit() || c == '.';
+                let masked: Vec<&str> = text
+                    .split("172.18.")
                     .enumerate()
-                    .map(|(i, part)| {
-                        if i == 0 {
-                            part.to_owned()
-                        } else {
-                            part.trim_start_matches(|c: char| c.is_ascii_digit())
-                                .to_owned()
-                        }
+                    .map(|(i, part)| match i {
+                        0 => part,
+                        _ => part.trim_start_matches(number),
                     })
                     .collect();
                 *text = masked.join("an address");
@@ -183,7 +193,12 @@ pub fn counts(world: &World) -> BTreeMap<String, usize> {
     for (what, n) in &inner.engine.removed {
         counts.insert(format!("removed {what}"), *n);
     }
-    for (what, n) in &inner.writes {
+    // Leases are renewed as time goes by.
+    for (what, n) in inner
+        .writes
+        .iter()
+        .filter(|(what, _)| !what.contains("/leases"))
+    {
         counts.insert(what.clone(), *n);
     }
     counts
@@ -196,11 +211,10 @@ pub fn home(home: &Home) -> Picture {
         .files
         .iter()
         .map(|(path, (_, mode))| {
+            let path = path.display().to_string();
             let name = path
-                .strip_prefix(STATE)
-                .unwrap_or(path)
-                .display()
-                .to_string();
+                .split_once(&format!("/{NAME}/"))
+                .map_or(path.clone(), |(_, n)| n.to_owned());
             (name, format!("{mode:o}"))
         })
         .collect()

@@ -7,6 +7,7 @@ use mctl::{
     catalog::{Catalog, Target},
     config::ManagementCluster,
     plan::{self, Plan},
+    prepare::Prepared,
     registry::own_image::OwnImage,
 };
 use serde_json::{Value, json};
@@ -22,15 +23,14 @@ use crate::{
 pub const NAME: &str = "golem";
 /// Suffix of the temporary cluster's name.
 pub const RUN: &str = "1a2b3c";
-/// Where a home keeps its state.
-pub const STATE: &str = "/home/somebody/.local/state/mctl";
-
 /// What does not change while sections run.
 pub struct Scene {
     pub document: ManagementCluster,
     pub catalog: Catalog,
     pub plan: Plan,
-    pub bundle: Bundle,
+    pub bundle: (PathBuf, Bundle),
+    /// Where every home keeps its state: files are in memory, but the bundle that a cluster keeps is on the disk.
+    pub state: PathBuf,
     pub image: OwnImage,
     pub platform: Platform,
     _folders: Vec<TempDir>,
@@ -75,8 +75,12 @@ impl Scene {
             }
         };
         let mut scene = Self::new(spec, small);
+        let real = Catalog::embedded().unwrap_or_else(|e| panic!("{e}"));
+        let workloads = platform(&scene.document, &real).workloads;
         let platform = &mut Arc::get_mut(&mut scene).unwrap().platform;
         platform.definitions = definitions();
+        // Acceptance checks know the real catalog alone.
+        platform.workloads = workloads;
         platform.providers = vec![("monitoring".into(), "kube-state-metrics".into())];
         scene
     }
@@ -109,14 +113,18 @@ impl Scene {
         let bundle = Bundle::open(&path).unwrap_or_else(|e| panic!("{e}"));
         let (program_folder, program) = bundle_fixture::file(&bundle_fixture::executable(512));
         let image = OwnImage::around(&program).unwrap_or_else(|e| panic!("{e}"));
+        let state_folder = TempDir::new().unwrap();
+        let state = state_folder.path().join("mctl");
+        mctl::launchpad::bundle::own(&state.join(NAME), &path).unwrap_or_else(|e| panic!("{e}"));
         Arc::new(Self {
             platform: platform(&document, &catalog),
             document,
             catalog,
             plan,
-            bundle,
+            bundle: (path, bundle),
+            state,
             image,
-            _folders: vec![bundle_folder, program_folder],
+            _folders: vec![bundle_folder, program_folder, state_folder],
         })
     }
 
@@ -128,10 +136,20 @@ impl Scene {
     /// A home without any state.
     pub fn home(&self) -> Home {
         let home = Home::default();
-        home.lock()
-            .folders
-            .extend(PathBuf::from(STATE).ancestors().skip(2).map(PathBuf::from));
+        let above = self.state.ancestors().skip(1).map(PathBuf::from);
+        home.lock().folders.extend(above);
         home
+    }
+
+    /// What the command line would have read.
+    pub fn prepared(&self) -> Prepared {
+        Prepared {
+            name: NAME.parse().unwrap_or_else(|e| panic!("{e}")),
+            document: self.document.clone(),
+            bundle: Some(self.bundle.clone()),
+            catalog: self.catalog.clone(),
+            plan: self.plan.clone(),
+        }
     }
 }
 

@@ -113,8 +113,14 @@ async fn look(ask: &Ask, world: &World, home: &Home, step: &str) -> Result<Seen,
     // What is asked for is written before the first step; the look itself begins afterwards.
     let copy = home.copy();
     let life = Life::new(world, &copy);
-    let ready = ask.prepare(&life).await.map_err(|e| e.to_string())?;
-    let Some(implementation) = ready.steps.get(&step.into()) else {
+    let work = ask.prepare(&life).await.map_err(|e| e.to_string())?;
+    let Some(work) = work else {
+        return Ok(Seen::Done("it is behind the cluster".into()));
+    };
+    if work.behind.contains(&step.into()) {
+        return Ok(Seen::Done("it is behind the cluster".into()));
+    }
+    let Some(implementation) = work.steps.get(&step.into()) else {
         return Err("is planned but not registered".into());
     };
     let before = now(world, &copy);

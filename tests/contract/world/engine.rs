@@ -47,6 +47,8 @@ pub struct Container {
 pub struct Network {
     pub labels: BTreeMap<String, String>,
     pub subnet: String,
+    /// What the engine gives out by itself; all of the subnet if it is empty.
+    pub pool: String,
     pub options: Vec<String>,
 }
 
@@ -73,6 +75,7 @@ impl Engine {
         let default = Network {
             labels: BTreeMap::new(),
             subnet: "172.17.0.0/16".into(),
+            pool: String::new(),
             options: vec![],
         };
         Self {
@@ -214,6 +217,7 @@ impl Engine {
         let mut found = Vec::new();
         let mut err = String::new();
         for name in names {
+            let name = &name.strip_prefix("id-of-").unwrap_or(name);
             let one = match kind {
                 "container" => self.containers.get(*name).map(|c| self.container_json(name, c)),
                 "network" => self.networks.get(*name).map(|n| self.network_json(name, n)),
@@ -278,7 +282,7 @@ impl Engine {
         json!({
             "Name": name, "Id": format!("id-of-{name}"), "Driver": "bridge", "Labels": n.labels,
             "Options": n.options.iter().filter_map(|o| o.split_once('=')).collect::<BTreeMap<_, _>>(),
-            "IPAM": {"Config": [{"Subnet": n.subnet, "Gateway": gateway}]},
+            "IPAM": {"Config": [{"Subnet": n.subnet, "IPRange": n.pool, "Gateway": gateway}]},
             "Containers": inside,
         })
     }
@@ -361,6 +365,7 @@ impl Engine {
         let mut network = Network {
             labels: BTreeMap::new(),
             subnet: "172.18.0.0/16".into(),
+            pool: String::new(),
             options: Vec::new(),
         };
         let mut name = "";
@@ -370,11 +375,12 @@ impl Engine {
                 network.labels.insert(k.into(), v.into());
             } else if let Some(subnet) = word.strip_prefix("--subnet=") {
                 network.subnet = subnet.into();
+            } else if let Some(pool) = word.strip_prefix("--ip-range=") {
+                network.pool = pool.into();
             } else if let Some(option) = word.strip_prefix("--opt=") {
                 network.options.push(option.into());
             } else if word.starts_with("--driver=")
                 || word.starts_with("--gateway=")
-                || word.starts_with("--ip-range=")
                 || *word == "--ipv6"
             {
                 // Nothing here depends on it.
@@ -483,6 +489,7 @@ impl Engine {
     fn remove(&mut self, kind: &str, names: &[&str]) -> Answer {
         let mut err = String::new();
         for name in names {
+            let name = &name.strip_prefix("id-of-").unwrap_or(name);
             let there = match kind {
                 "container" => self.containers.remove(*name).is_some(),
                 "image" => self.images.remove(*name).is_some(),

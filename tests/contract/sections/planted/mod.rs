@@ -186,9 +186,9 @@ fn bugs() -> Vec<Bug> {
             catch: full("registry/tls.crt"),
         },
         Bug {
-            what: "the point of no return is looked for in a part of the plan",
+            what: "what is behind the cluster is forgotten",
             ask: Box::new(|mut ask| {
-                ask.cut = true;
+                ask.forgets = true;
                 ask
             }),
             catch: Box::new(again_until),

@@ -170,7 +170,7 @@ async fn prepare(world: &World, environment: &Environment, authority: &Authority
             .cluster
             .wait(&gvk, None, &name, stall, &(), |o| {
                 o.map_or(Err("not there".into()), |o| {
-                    mctl::ports::kubernetes::condition(o, "Established")
+                    mctl::ports::kubernetes::met(o, "Established")
                 })
             })
             .await

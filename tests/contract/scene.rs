@@ -115,7 +115,8 @@ impl Scene {
         let image = OwnImage::around(&program).unwrap_or_else(|e| panic!("{e}"));
         let state_folder = TempDir::new().unwrap();
         let state = state_folder.path().join("mctl");
-        mctl::launchpad::bundle::own(&state.join(NAME), &path).unwrap_or_else(|e| panic!("{e}"));
+        mctl::launchpad::bundle::own(&mctl::ports::files::Disk, &state.join(NAME), &path)
+            .unwrap_or_else(|e| panic!("{e}"));
         Arc::new(Self {
             platform: platform(&document, &catalog),
             document,

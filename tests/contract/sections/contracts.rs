@@ -52,8 +52,11 @@ fn one(scene: &Arc<Scene>) -> Figures {
     })
 }
 
+/// Everything outside: objects, revisions of the servers, files.
+type Outside = (Picture, Vec<u64>, Vec<(std::path::PathBuf, Vec<u8>)>);
+
 /// Everything outside right now.
-fn now(world: &World, home: &Home) -> (Picture, Vec<u64>, Vec<(std::path::PathBuf, Vec<u8>)>) {
+fn now(world: &World, home: &Home) -> Outside {
     let inner = world.lock();
     let revisions = inner
         .servers

@@ -189,11 +189,12 @@ pub fn clean(scene: &Arc<Scene>) -> Result<Final, String> {
 fn undisturbed() -> Figures {
     let mut figures = Figures::default();
     let usual = std::env::var("MCTL_SCENE").is_ok_and(|s| s == "usual");
-    for scene in [if usual {
+    let scene = if usual {
         Scene::usual()
     } else {
         Scene::small()
-    }] {
+    };
+    {
         let begin = std::time::Instant::now();
         paused(async {
             let (world, home) = (scene.world(), scene.home());

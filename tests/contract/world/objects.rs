@@ -129,6 +129,8 @@ pub fn set_condition(value: &mut Value, type_: &str, holds: bool, reason: &str, 
     }
     let condition = json!({
         "type": type_, "status": if holds { "True" } else { "False" }, "reason": reason, "message": message,
+        // One time for all: what an end state is compared with must not depend on when it was reached.
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
     });
     let all = value["status"]["conditions"].as_array_mut().unwrap();
     match all.iter_mut().find(|c| c["type"] == type_) {

@@ -110,6 +110,9 @@ macro_rules! delegate {
         fn names(&self, path: &Path) -> io::Result<Vec<String>> {
             self.$inner.names(path)
         }
+        fn adopt(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.$inner.adopt(from, to)
+        }
         fn lock(&self, path: &Path) -> io::Result<Option<Lock>> {
             self.$inner.lock(path)
         }

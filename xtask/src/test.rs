@@ -35,8 +35,6 @@ enum Lane {
     Deny,
     /// Unit and integration tests, without a cluster.
     Unit,
-    /// Every step of a bootstrap under a contract: crashes and faults at each point where it meets the outside.
-    Contract,
     /// Generated files are as the code says.
     Generated,
     /// The static executable: linkage, size, start-up time.
@@ -199,10 +197,6 @@ impl Lane {
                     "--workspace",
                     "--no-fail-fast",
                 ]),
-            ),
-            Self::Contract => host::run(
-                "contract",
-                host::cargo().args(["test", "--locked", "--workspace", "--test", "contract"]),
             ),
             Self::Generated => crate::generate::run(crate::generate::Args { check: true }),
             Self::Release => release::check(&release::build()?),

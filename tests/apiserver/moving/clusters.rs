@@ -25,6 +25,7 @@ pub fn kinds() -> Vec<GroupVersionKind> {
         (CORE, "Cluster"),
         (CORE, "MachineDeployment"),
         (CORE, "MachineSet"),
+        (CORE, "MachineHealthCheck"),
         (CORE, "Machine"),
         (INFRASTRUCTURE, "DevCluster"),
         (INFRASTRUCTURE, "DevMachine"),

@@ -26,7 +26,7 @@ use std::{process::ExitCode, time::Instant};
 use sections::{Figures, Section};
 
 fn main() -> ExitCode {
-    // Sections by name; a run without names takes all.
+    // Sections by name; a run without names takes those that find nothing any more.
     let wanted: Vec<String> = std::env::args()
         .skip(1)
         .filter(|a| !a.starts_with('-'))

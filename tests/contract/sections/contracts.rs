@@ -28,7 +28,7 @@ fn one(scene: &Arc<Scene>) -> Figures {
         let (world, home) = (scene.world(), scene.home());
         let working = world.start();
         let mut changed = BTreeSet::new();
-        for step in scene.plan.steps.iter().map(|s| s.id.0.clone()) {
+        for step in order(scene) {
             if let Err(why) = contract(&Ask::whole(scene), &world, &home, &step).await {
                 figures.violations.push(format!("step `{step}`: {why}"));
                 break;
@@ -50,6 +50,23 @@ fn one(scene: &Arc<Scene>) -> Figures {
         figures.violations.extend(violations(&world));
         figures
     })
+}
+
+/// The plan's order, but with the network of the new cluster as early as can be: alone, what comes before it would wait for a
+/// Node that is ready.
+fn order(scene: &Scene) -> Vec<String> {
+    let plan = &scene.plan;
+    let mut early = BTreeSet::new();
+    for step in plan.steps.iter().filter(|s| s.id.0.starts_with("addon-")) {
+        early.extend(plan.ancestors(&step.id));
+        early.insert(step.id.clone());
+    }
+    let (first, rest): (Vec<_>, Vec<_>) = plan.steps.iter().partition(|s| early.contains(&s.id));
+    first
+        .into_iter()
+        .chain(rest)
+        .map(|s| s.id.0.clone())
+        .collect()
 }
 
 /// Everything outside: objects, revisions of the servers, files.

@@ -35,6 +35,8 @@ enum Lane {
     Deny,
     /// Unit and integration tests, without a cluster.
     Unit,
+    /// A whole bootstrap against engine, API servers and files in memory.
+    Contract,
     /// Generated files are as the code says.
     Generated,
     /// The static executable: linkage, size, start-up time.
@@ -197,6 +199,10 @@ impl Lane {
                     "--workspace",
                     "--no-fail-fast",
                 ]),
+            ),
+            Self::Contract => host::run(
+                "contract",
+                host::cargo().args(["test", "--locked", "--workspace", "--test", "contract"]),
             ),
             Self::Generated => crate::generate::run(crate::generate::Args { check: true }),
             Self::Release => release::check(&release::build()?),

@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use super::{Figures, Final, clean, paused, spread, violations};
+use super::{Figures, Final, expected, paused, spread, violations};
 use crate::{
     outside::{Effect, Home, Life, Place, Point, Verdict},
     run::Ask,
@@ -30,12 +30,9 @@ pub fn run() -> Figures {
 /// After every `stride`th change.
 fn everywhere(scene: &Arc<Scene>, stride: usize) -> Figures {
     let mut figures = Figures::default();
-    let expected = match clean(scene) {
+    let expected = match expected(scene) {
         Ok(expected) => expected,
-        Err(why) => {
-            figures.violations.push(why);
-            return figures;
-        }
+        Err(wrong) => return wrong,
     };
     let ask = Ask::whole(scene);
     let left = collect(&ask, move |point| point.change.unwrap_or(0) % stride == 0);
@@ -96,12 +93,9 @@ pub fn repeats(what: &str, place: Place) -> usize {
 /// In the middle of every change that has one.
 fn halves(scene: &Arc<Scene>) -> Figures {
     let mut figures = Figures::default();
-    let expected = match clean(scene) {
+    let expected = match expected(scene) {
         Ok(expected) => expected,
-        Err(why) => {
-            figures.violations.push(why);
-            return figures;
-        }
+        Err(wrong) => return wrong,
     };
     let points = points(scene);
     let work: Vec<usize> = points

@@ -167,8 +167,16 @@ pub async fn settle(world: &World) {
     drop(working);
 }
 
+/// What an undisturbed run ends in; without it nothing can be compared.
+pub fn expected(scene: &Arc<Scene>) -> Result<Final, Figures> {
+    clean(scene).map_err(|why| Figures {
+        violations: vec![why],
+        ..Figures::default()
+    })
+}
+
 /// One undisturbed run to the end.
-pub fn clean(scene: &Arc<Scene>) -> Result<Final, String> {
+fn clean(scene: &Arc<Scene>) -> Result<Final, String> {
     paused(async {
         let (world, home) = (scene.world(), scene.home());
         let working = world.start();

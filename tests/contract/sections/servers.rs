@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Figures, Final, clean, paused, spread, told_well, violations};
+use super::{Figures, Final, expected, paused, spread, told_well, violations};
 use crate::{
     outside::{Life, Place, Verdict, Watch},
     run::{Ask, End},
@@ -62,12 +62,9 @@ const APART: usize = 23;
 pub fn run() -> Figures {
     let scene = Scene::small();
     let mut figures = Figures::default();
-    let expected = match clean(&scene) {
+    let expected = match expected(&scene) {
         Ok(expected) => expected,
-        Err(why) => {
-            figures.violations.push(why);
-            return figures;
-        }
+        Err(wrong) => return wrong,
     };
     figures.add(at_every_request(&scene, &expected));
     figures.add(away(&scene, &expected));
